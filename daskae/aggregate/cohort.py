@@ -1,0 +1,140 @@
+"""Cohorts by month of the first order: mergeable cells, and the table they make.
+
+A bucket holds whole customers, so counts of distinct customers add up over buckets exactly. Months are whole numbers
+(12 x year + month - 1) until the table is written. Rolling retention needs no more than each customer's first and last month.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from daskae.units import units_to_decimal
+
+Cell = list[Any]
+"""``[cohort, month, active customers, orders, revenue units (text), customers whose last month it is]``."""
+
+COHORT_SCHEMA_NAMES = (
+    "cohort_month", "period_index", "cohort_size", "active_customers", "retention", "rolling_active_customers",
+    "rolling_retention", "revenue", "cumulative_revenue", "cumulative_ltv", "is_partial",
+)  # fmt: skip
+
+
+def month_number(column: pl.Expr) -> pl.Expr:
+    """Return 12 x year + month - 1, Int32."""
+    return column.dt.year() * 12 + column.dt.month().cast(pl.Int32) - 1
+
+
+def month_start(number: int) -> date:
+    """Return the first day of a numbered month."""
+    return date(number // 12, number % 12 + 1, 1)
+
+
+def bucket_cells(orders: pl.DataFrame, states: pl.DataFrame, key: str) -> list[Cell]:
+    """Count cohort cells of whole customers.
+
+    Parameters
+    ----------
+    orders : DataFrame
+        ``key`` (UInt32, dense from 0), ``order_date``, ``amount`` (Int64 units).
+    states : DataFrame
+        ``first`` and ``last``, one row a customer, in the order of ``key``.
+    """
+    first = states.select(month_number(pl.col("first"))).to_series()
+    last = states.select(month_number(pl.col("last"))).to_series()
+    placed = orders.select(
+        key, month_number(pl.col("order_date")).alias("month"), pl.col("amount"), first.gather(orders[key]).alias("cohort")
+    )
+    revenue = placed.group_by("cohort", "month").agg(
+        pl.len().alias("orders"), pl.col("amount").cast(pl.Int128).sum().alias("revenue")
+    )
+    visits = (pl.col(key).cast(pl.Int64) * 2**20 + pl.col("month")).alias("visit")
+    distinct = placed.select(visits).unique().select(
+        (pl.col("visit") % 2**20).cast(pl.Int32).alias("month"),
+        (pl.col("visit") // 2**20).alias(key),
+    )
+    active = (
+        distinct.with_columns(first.gather(distinct[key]).alias("cohort"))
+        .group_by("cohort", "month")
+        .agg(pl.len().alias("active"))
+    )
+    ended = pl.DataFrame({"cohort": first, "month": last}).group_by("cohort", "month").agg(pl.len().alias("ended"))
+    cells = revenue.join(active, on=["cohort", "month"], how="full", coalesce=True)
+    cells = cells.join(ended, on=["cohort", "month"], how="full", coalesce=True).sort("cohort", "month")
+    rows = cells.select("cohort", "month", "active", "orders", "revenue", "ended").fill_null(0).iter_rows()
+    return [[cohort, month, active, orders, str(revenue), ended] for cohort, month, active, orders, revenue, ended in rows]
+
+
+def merge_cells(parts: Iterable[Sequence[Cell]]) -> list[Cell]:
+    """Add the cells of several buckets."""
+    merged: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for cells in parts:
+        for cohort, month, active, orders, revenue, ended in cells:
+            cell = merged[cohort, month]
+            for i, value in enumerate((active, orders, int(revenue), ended)):
+                cell[i] += value
+    return [[*key, cell[0], cell[1], str(cell[2]), cell[3]] for key, cell in sorted(merged.items())]
+
+
+def cohort_schema(scale: int) -> pa.Schema:
+    """Return the schema of ``cohort_metrics``."""
+    number, ratio, amount = pa.int64(), pa.float64(), pa.decimal128(38, scale)
+    types = (pa.date32(), number, number, number, ratio, number, ratio, amount, amount, ratio, pa.bool_())
+    return pa.schema(list(zip(COHORT_SCHEMA_NAMES, types, strict=True)))
+
+
+def cohort_rows(cells: Sequence[Cell], as_of: date, scale: int) -> list[dict[str, Any]]:
+    """Make the rows of ``cohort_metrics``.
+
+    A cohort has a row for each month from its own to the last month of the data; what is beyond is unknown and has no
+    row. The last month is partial unless ``as_of`` is its last day.
+    """
+    if not cells:
+        return []
+    end = max(cell[1] for cell in cells)
+    by_cohort: dict[int, dict[int, Cell]] = defaultdict(dict)
+    for cell in cells:
+        by_cohort[cell[0]][cell[1]] = cell
+    rows = []
+    for cohort, months in sorted(by_cohort.items()):
+        size = months[cohort][2]
+        left = sum(cell[5] for cell in months.values())
+        total = 0
+        for month in range(cohort, end + 1):
+            _, _, active, _, revenue, ended = months.get(month, [cohort, month, 0, 0, "0", 0])
+            total += int(revenue)
+            rows.append(
+                _row(cohort, month, size, active, left, units_to_decimal(int(revenue), scale), total, scale)
+                | {"is_partial": _is_partial(month, as_of)}
+            )
+            left -= ended
+    return rows
+
+
+def _row(cohort: int, month: int, size: int, active: int, rolling: int, revenue: Decimal, total: int, scale: int) -> dict[str, Any]:
+    return {
+        "cohort_month": month_start(cohort),
+        "period_index": month - cohort,
+        "cohort_size": size,
+        "active_customers": active,
+        "retention": active / size,
+        "rolling_active_customers": rolling,
+        "rolling_retention": rolling / size,
+        "revenue": revenue,
+        "cumulative_revenue": units_to_decimal(total, scale),
+        "cumulative_ltv": total / (size * 10**scale),
+    }
+
+
+def _is_partial(month: int, as_of: date) -> bool:
+    """Whether the data may end before this month does."""
+    return month_start(month + 1) > date.fromordinal(as_of.toordinal() + 1)
+
+
+def cohort_table(cells: Sequence[Cell], as_of: date, scale: int) -> pa.Table:
+    """Return ``cohort_metrics`` as an Arrow table."""
+    return pa.Table.from_pylist(cohort_rows(cells, as_of, scale), schema=cohort_schema(scale))

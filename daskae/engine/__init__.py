@@ -1,0 +1,1 @@
+"""Where tasks run; the only place that knows Dask."""

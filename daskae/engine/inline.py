@@ -1,0 +1,50 @@
+"""Tasks in this process, in as many threads as there are cores: no cluster to wait for, and easy to debug.
+
+Parsing, casting, sorting and grouping happen in Arrow, NumPy and Polars, which release the interpreter lock.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Any, Self
+
+from daskae.engine.base import INLINE, Outcome, cores, measured
+
+
+class InlineEngine:
+    """Engine of this process; see :class:`daskae.engine.base.Engine`."""
+
+    name = INLINE
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.slots = workers or cores()
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(self.slots, thread_name_prefix="daskae")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Outcome]:
+        """Run tasks; a few more than there are threads are handed out at once."""
+        if self.slots == 1:
+            for index, item in enumerate(items):
+                yield measured(index, function, item, shared)
+            return
+        waiting = iter(enumerate(items))
+        running: set[Future[Outcome]] = set()
+        try:
+            while True:
+                while len(running) < 2 * self.slots and (entry := next(waiting, None)) is not None:
+                    running.add(self._pool.submit(measured, entry[0], function, entry[1], shared))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()

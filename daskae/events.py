@@ -1,0 +1,102 @@
+"""What happens in a run, as small frozen records.
+
+The driver emits them in order; a *listener* is any callable that takes one. Progress on the terminal, the log file and
+``events.jsonl`` are listeners; none of them knows Dask, and a run works the same without any.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Stage = Literal["discover", "plan", "map", "unique", "reduce", "finalize", "quarantine", "gate", "publish", "report"]
+Status = Literal["running", "done", "done_with_rejects", "refused", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    at: float = field(default_factory=time.time, kw_only=True)
+    """Wall clock, seconds since the epoch; for people only, nothing is ordered by it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as plain data with its kind."""
+        return {"event": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """A run has its folder and begins."""
+
+    run_id: str
+    inputs: tuple[str, ...]
+    target: str
+    """Never holds a password."""
+    run_dir: str
+
+
+@dataclass(frozen=True)
+class PlanReady(Event):
+    """Inputs are known and cut into partitions."""
+
+    files: int
+    input_bytes: int
+    partitions: int
+    reused: int
+    """Partitions whose map output is already there."""
+    buckets: int
+    projected_bytes: int
+    """Largest memory that one task is expected to need."""
+    engine: str
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    """A stage begins; ``tasks`` is 0 for stages of the driver alone."""
+
+    stage: Stage
+    tasks: int = 0
+    reused: int = 0
+    total_bytes: int = 0
+    """Input bytes of the tasks to run, where the stage reads input."""
+
+
+@dataclass(frozen=True)
+class TaskDone(Event):
+    """One task of a stage ended well."""
+
+    stage: Stage
+    task: str
+    rows: int
+    input_bytes: int
+    peak_bytes: int
+    """Measured peak memory of the process that ran it."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StageDone(Event):
+    """A stage ended well."""
+
+    stage: Stage
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something a person should know; the run goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """The run ended, well or not."""
+
+    status: Status
+    seconds: float
+    error: str = ""
+
+
+Listener = Callable[[Event], None]

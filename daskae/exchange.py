@@ -1,0 +1,169 @@
+"""Rows between map and reduce, as files; and how a task's output becomes durable.
+
+A file holds record batches whose rows are sorted by *slot*, one of 256 equal ranges of a stable hash, and says for each batch
+where each slot begins. A reduce task maps the file into memory and touches only its slots. Buckets are runs of slots, so
+their number can follow the size of the input while files of earlier runs stay useful.
+
+A task writes its files under names of its own attempt and then links a manifest to the final name. The link is the commit:
+it fails if somebody was first, so of two attempts one wins, and a killed one leaves only files that no manifest names.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from daskae.errors import ExchangeError
+from daskae.faults import crash_point
+from daskae.hashing import U64, bucket_of
+from daskae.partition import ExchangeFile
+
+SLOTS = 256
+MANIFEST = "manifest.json"
+_OFFSETS = "slot_offsets"
+_READ_WINDOW = 4 << 20
+
+
+def slots_of(hashes: U64) -> NDArray[np.uint16]:
+    """Return the slot of each hash."""
+    return bucket_of(hashes, SLOTS)
+
+
+class ExchangeWriter:
+    """Writes one exchange file; a context manager. Nothing is written until the first rows come."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._folder = folder
+        self.name = f"{stem}-{secrets.token_hex(8)}.arrow"
+        self._writer: Any = None
+        self._sink: Any = None
+        self._rows = 0
+
+    def __enter__(self) -> "ExchangeWriter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._sink.close()
+            self._writer = None
+
+    def append(self, frame: pl.DataFrame, slots: NDArray[np.uint16]) -> None:
+        """Sort rows by slot, keeping their order within one, and write them as a batch."""
+        order = np.argsort(slots, kind="stable")
+        offsets = np.searchsorted(slots[order], np.arange(SLOTS + 1)).astype("<i8")
+        table = frame[order].to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+        if self._writer is None:
+            self._sink = pa.OSFile(str(self._folder / self.name), "wb")
+            self._writer = pa.ipc.new_file(self._sink, table.schema)
+        for batch in table.to_batches():
+            self._writer.write_batch(batch, custom_metadata={_OFFSETS: offsets.tobytes()})
+        self._rows += frame.height
+
+    def finish(self) -> ExchangeFile | None:
+        """Close the file and describe it; None if nothing was written."""
+        if self._writer is None:
+            return None
+        self.__exit__()
+        size, checksum = file_checksum(self._folder / self.name)
+        return ExchangeFile(self.name, self._rows, size, checksum)
+
+
+def file_checksum(path: Path) -> tuple[int, str]:
+    """Return size and XXH3-128 of a file."""
+    state, size = xxhash.xxh3_128(), 0
+    with path.open("rb", buffering=0) as file:
+        buffer = bytearray(_READ_WINDOW)
+        while count := file.readinto(buffer):
+            state.update(memoryview(buffer)[:count])
+            size += count
+    return size, str(state.hexdigest())
+
+
+def read_slots(path: Path, first: int, last: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of slots ``[first, last)``, a table for each batch that has any.
+
+    Raises
+    ------
+    ExchangeError
+        If the file is missing or not readable.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            for i in range(reader.num_record_batches):
+                batch, metadata = reader.get_batch_with_custom_metadata(i)
+                offsets = np.frombuffer(metadata[_OFFSETS.encode()], "<i8")
+                start, stop = int(offsets[first]), int(offsets[last])
+                if stop > start:
+                    table = pa.Table.from_batches([batch.slice(start, stop - start)])
+                    yield table.select(list(columns)) if columns is not None else table
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        raise ExchangeError("an intermediate file is damaged or gone", str(path), str(error)[:200]) from error
+
+
+def read_frame(paths: Sequence[Path], first: int = 0, last: int = SLOTS, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read slots of several files into one frame; no file gives a frame without columns."""
+    tables = [table for path in paths for table in read_slots(path, first, last, columns)]
+    if not tables:
+        return pl.DataFrame()
+    return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
+
+
+def commit(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Make a task's output valid, or give back the output of the attempt that was first.
+
+    The manifest is written whole, synced, and linked to its name; its own checksum tells a torn one.
+    """
+    body = json.dumps(manifest, separators=(",", ":"))
+    text = json.dumps({"checksum": xxhash.xxh3_128_hexdigest(body.encode()), "body": body})
+    temporary = folder / f"{MANIFEST}.{secrets.token_hex(8)}"
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    crash_point("exchange.before_commit")
+    try:
+        os.link(temporary, folder / MANIFEST)
+    except FileExistsError:
+        winner = load_manifest(folder)
+        if winner is not None:
+            return winner
+        os.replace(temporary, folder / MANIFEST)
+    finally:
+        temporary.unlink(missing_ok=True)
+    crash_point("exchange.after_commit")
+    return manifest
+
+
+def load_manifest(folder: Path) -> dict[str, Any] | None:
+    """Read a manifest; None where there is none or it is not whole."""
+    try:
+        outer = json.loads((folder / MANIFEST).read_text())
+        if xxhash.xxh3_128_hexdigest(outer["body"].encode()) != outer["checksum"]:
+            return None
+        body: dict[str, Any] = json.loads(outer["body"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return body
+
+
+def files_are_whole(folder: Path, files: Sequence[ExchangeFile], *, thorough: bool) -> bool:
+    """Check that the files a manifest names are there, by size, and if ``thorough`` by checksum."""
+    for file in files:
+        try:
+            if (folder / file.name).stat().st_size != file.nbytes:
+                return False
+            if thorough and file_checksum(folder / file.name)[1] != file.checksum:
+                return False
+        except OSError:
+            return False
+    return True

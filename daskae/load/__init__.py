@@ -1,0 +1,1 @@
+"""Parts in, target out: staging, one transaction, one ledger row."""

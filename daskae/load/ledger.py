@@ -1,0 +1,120 @@
+"""The ledger of a target: which loads it holds. It decides what "exactly once" means, the same for every sink.
+
+The rule:
+
+- Every publish that wrote something has one entry, numbered by ``sequence`` without gaps, never removed. An entry is
+  ``published`` while the rows it brought are in the target, else ``replaced``. At most one entry of a load is
+  ``published`` at a time.
+- **append** is done when the load has a published entry. The same load is thus appended once, ever, unless a later
+  replace wiped it; then it may come again.
+- **replace** is done when the load has a published entry and no other published load shares a table with it: it is what
+  these tables hold, and all they hold. After loads A, B, load A can be published again, as a third entry.
+- A replace turns the entries of all loads that share a table with it to ``replaced``. Loads of other tables stay.
+- The entry becomes visible in the same step as the rows (one transaction, or one rename), so it can neither be missing
+  for rows that are there nor be there for rows that are missing.
+
+An entry whose rows were deleted by hand counts as not done: the sink compares the rows, then publishes again.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from daskae.load.base import Load, Strategy
+
+Status = Literal["published", "replaced"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger."""
+
+    sequence: int
+    load_id: str
+    run_id: str
+    strategy: Strategy
+    status: Status
+    tables: dict[str, int]
+    """Rows this load brought, by table."""
+    source_rows: int
+    loaded_at: str
+    published_at: str
+    message: str
+
+    def to_json(self) -> str:
+        """Write the entry as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> "Entry":
+        """Read what :meth:`to_json` wrote."""
+        return cls(**json.loads(line))
+
+
+def find_held(entries: Sequence[Entry], load: Load) -> Entry | None:
+    """Find the entry that shows ``load`` as done, by the rule above."""
+    names = {table.name for table in load.tables}
+    published = [entry for entry in entries if entry.status == "published" and names & entry.tables.keys()]
+    mine = next((entry for entry in published if entry.load_id == load.load_id), None)
+    if mine is None or mine.tables.keys() != names or (load.strategy == "replace" and len(published) > 1):
+        return None
+    return mine
+
+
+def add_entry(entries: Sequence[Entry], load: Load) -> list[Entry]:
+    """Return the ledger as it is once ``load`` is published; the new entry is the last."""
+    sequence = max((entry.sequence for entry in entries), default=0) + 1
+    tables = {table.name: table.rows for table in load.tables}
+
+    def wiped(entry: Entry) -> bool:
+        shares = load.strategy == "replace" and bool(entry.tables.keys() & tables.keys())
+        return entry.status == "published" and (shares or entry.load_id == load.load_id)
+
+    message = f"replaced by sequence {sequence}"
+    kept = [replace(entry, status="replaced", message=message) if wiped(entry) else entry for entry in entries]
+    new = Entry(
+        sequence=sequence,
+        load_id=load.load_id,
+        run_id=load.run_id,
+        strategy=load.strategy,
+        status="published",
+        tables=tables,
+        source_rows=load.source_rows,
+        loaded_at=iso_text(load.loaded_at),
+        published_at=iso_text(datetime.now(UTC)),
+        message="",
+    )
+    return [*kept, new]
+
+
+def short_id(load_id: str, entries: Sequence[Entry] = ()) -> str:
+    """Shorten a load id to 8 hexadecimal digits for names; more if an earlier load in the ledger begins alike."""
+    earlier = set()
+    for entry in entries:
+        if entry.load_id == load_id:
+            break
+        earlier.add(_digits(entry.load_id))
+    digits = _digits(load_id)
+    return next(
+        (digits[:size] for size in (8, 16) if not any(other.startswith(digits[:size]) for other in earlier)), digits
+    )
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """Drop the offset of a moment, after bringing it to UTC; one without offset is UTC already."""
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def iso_text(moment: datetime) -> str:
+    """Write a moment in UTC as ``2011-12-01 08:26:00``, with six digits of a fraction if there is one."""
+    return naive_utc(moment).isoformat(sep=" ")
+
+
+def _digits(load_id: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{8,64}", load_id):
+        return load_id
+    return hashlib.sha256(load_id.encode()).hexdigest()

@@ -1,0 +1,186 @@
+"""The Parquet sink for object stores and other remote file systems, which have no links and no rename of a folder.
+
+::
+
+    URL/customer_metrics/0f3a99c1-00000.parquet
+    URL/_daskae/manifest.json                    the ledger, and the files of every table
+
+The manifest is written last, in one request: that is the moment of publishing, so a load is there once; the rule is in
+:mod:`daskae.load.ledger`. Every file, too, is written in one request, so no file is ever half there.
+
+What does not hold here, and does for a local folder:
+
+- A reader that lists ``URL/customer_metrics/*.parquet`` may for a moment see the new files beside the old ones, and
+  after a run that died it sees them until the next publish. A reader that goes by the manifest never does.
+- There is no lock. Two runs that publish at the same time may each write a manifest; the last one counts.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import pyarrow as pa
+from fsspec import AbstractFileSystem
+
+from daskae.errors import DaskaeError, LoadError
+from daskae.faults import crash_point
+from daskae.load.base import Load, Receipt
+from daskae.load.checks import check_load
+from daskae.load.ledger import Entry, add_entry, find_held, short_id
+from daskae.load.parquet_files import FILE_ROWS, encode, file_schema, write_files
+
+MANIFEST = "_daskae/manifest.json"
+_OWN_FILE = re.compile(r"[0-9a-f]{8,64}-\d{5,}\.parquet")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a remote target holds."""
+
+    loads: list[Entry] = field(default_factory=list)
+    tables: dict[str, list[str]] = field(default_factory=dict)
+    """File names by table."""
+
+    def to_json(self) -> bytes:
+        """Write the manifest as a JSON document."""
+        return json.dumps({"loads": [asdict(entry) for entry in self.loads], "tables": self.tables}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Manifest":
+        """Read what :meth:`to_json` wrote."""
+        document = json.loads(text)
+        return cls([Entry(**entry) for entry in document["loads"]], document["tables"])
+
+
+class RemoteParquetSink:
+    """Publish loads as Parquet files below a URL.
+
+    Parameters
+    ----------
+    files : fsspec.AbstractFileSystem
+        The file system.
+    root : str
+        Path of the target in it.
+    target : str
+        The URL in words, without secrets.
+    """
+
+    def __init__(self, files: AbstractFileSystem, root: str, target: str) -> None:
+        self._files = files
+        self._root = root.rstrip("/")
+        self._target = target.rstrip("/")
+
+    def preflight(self, load: Load) -> Receipt | None:
+        """Check that the target can take the load; see :class:`daskae.load.base.Sink`."""
+        check_load(load)
+        with self._translated():
+            manifest = self._read_manifest()
+            if receipt := self._find_receipt(manifest, load):
+                return receipt
+            self._check_tables(manifest, load)
+        return None
+
+    def publish(self, load: Load) -> Receipt:
+        """Make the load visible by writing the manifest; see :class:`daskae.load.base.Sink`."""
+        check_load(load)
+        with self._translated():
+            self._files.invalidate_cache()
+            manifest = self._read_manifest()
+            if receipt := self._find_receipt(manifest, load):
+                return receipt
+            self._check_tables(manifest, load)
+            self._remove_unlisted(manifest, load)
+            fresh = self._write(load, manifest)
+            crash_point("remote.written")
+            self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
+            crash_point("remote.published")
+            self._files.invalidate_cache()
+            self._remove_unlisted(fresh, load)
+        return self._receipt(load, already=False)
+
+    def _write(self, load: Load, before: Manifest) -> Manifest:
+        stem = short_id(load.load_id, before.loads)
+
+        def put(name: str, number: int, table: pa.Table) -> None:
+            buffer = pa.BufferOutputStream()
+            encode(table, buffer)
+            self._files.pipe_file(self._path(name, _file_name(stem, number)), buffer.getvalue().to_pybytes())
+
+        write_files(load, put)
+        tables = dict(before.tables)
+        for parts in load.tables:
+            kept = tables.get(parts.name, []) if load.strategy == "append" else []
+            own = [_file_name(stem, number) for number in range(max(1, -(-parts.rows // FILE_ROWS)))]
+            tables[parts.name] = [name for name in kept if not name.startswith(f"{stem}-")] + own
+        return Manifest(add_entry(before.loads, load), tables)
+
+    def _check_tables(self, manifest: Manifest, load: Load) -> None:
+        for parts in load.tables:
+            if "/" in parts.name or parts.name.startswith((".", "_daskae")):
+                raise LoadError(
+                    "a table has a name that cannot be a folder",
+                    where=f"table {parts.name}",
+                    allowed="a name without / and not starting with a point or _daskae",
+                )
+            file_schema(parts)
+            if foreign := [name for name in self._list(parts.name) if not _OWN_FILE.fullmatch(name)]:
+                raise LoadError(
+                    "something that daskae did not write is in the place of an output table",
+                    where=f"{self._target}/{parts.name}",
+                    got=", ".join(sorted(foreign)[:5]),
+                    hint="move it away, or choose another target",
+                )
+
+    def _remove_unlisted(self, manifest: Manifest, load: Load) -> None:
+        """Remove files of the load's tables that the manifest does not name: replaced ones, and those of dead runs."""
+        for parts in load.tables:
+            for name in set(self._list(parts.name)).difference(manifest.tables.get(parts.name, [])):
+                self._files.rm_file(self._path(parts.name, name))
+
+    def _find_receipt(self, manifest: Manifest, load: Load) -> Receipt | None:
+        entry = find_held(manifest.loads, load)
+        if entry is None:
+            return None
+        there = all(set(manifest.tables[name]).issubset(self._list(name)) for name in entry.tables)
+        return self._receipt(load, already=True, rows=entry.tables) if there else None
+
+    def _receipt(self, load: Load, already: bool, rows: Mapping[str, int] | None = None) -> Receipt:
+        rows = rows or {parts.name: parts.rows for parts in load.tables}
+        return Receipt(load.load_id, already, dict(rows), {name: f"{self._target}/{name}" for name in rows})
+
+    def _read_manifest(self) -> Manifest:
+        try:
+            return Manifest.from_json(self._files.cat_file(self._path(MANIFEST)))
+        except FileNotFoundError:
+            return Manifest()
+
+    def _list(self, table: str) -> list[str]:
+        try:
+            found = self._files.ls(self._path(table), detail=False)
+        except FileNotFoundError:
+            return []
+        return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in found]
+
+    def _path(self, *names: str) -> str:
+        return "/".join((self._root, *names))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Name the target in every error: each storage library has its own tree of exceptions."""
+        try:
+            yield
+        except DaskaeError:
+            raise
+        except Exception as error:
+            raise LoadError(
+                "the target cannot be read or written",
+                where=self._target,
+                got=f"{type(error).__name__}: {error}",
+                hint="check the URL, the credentials and the network, then run the same command again",
+            ) from error
+
+
+def _file_name(stem: str, number: int) -> str:
+    return f"{stem}-{number:05d}.parquet"

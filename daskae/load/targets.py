@@ -1,0 +1,99 @@
+"""From the text after ``--to`` to the sink it means.
+
+A database is a module with a sink and one line in ``_DATABASES``; all else that looks like a URL is a file system.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import sqlalchemy as sa
+
+from daskae.errors import SettingsError
+from daskae.load.base import Sink
+from daskae.load.parquet import ParquetSink
+from daskae.load.remote import RemoteParquetSink
+from daskae.load.sqlite import SqliteSink
+
+_SUPPORTED = "sqlite:///file.db, or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
+_SECRET = re.compile(r"(://[^/?#@:]*):[^/?#@]*@")
+_DATABASE_FILES = (".db", ".sqlite", ".sqlite3")
+
+
+def open_sink(url: str, timeout: float = 30.0) -> Sink:
+    """Return the sink for a target.
+
+    Parameters
+    ----------
+    url : str
+        A SQLAlchemy URL (``sqlite:///metrics.db``), a folder, or an fsspec URL.
+    timeout : float, default 30
+        Seconds to wait when somebody else is writing to the target.
+
+    Raises
+    ------
+    SettingsError
+        When the text means no target, or one that is not supported. It shows no password.
+    """
+    found = _SCHEME.match(url)
+    if found is None:
+        return _open_folder(url, timeout)
+    scheme = found[1].lower()
+    if scheme in fsspec.available_protocols():
+        return _open_files(url, timeout)
+    open_database = _DATABASES.get(scheme.partition("+")[0])
+    if open_database is None:
+        raise _refusal("this kind of target is not supported", url)
+    return open_database(url, timeout)
+
+
+def mask_url(url: str) -> str:
+    """Return a URL with its password, if there is one, replaced by ``***``."""
+    return _SECRET.sub(r"\1:***@", url)
+
+
+def _open_folder(path: str, timeout: float) -> Sink:
+    if not path.strip():
+        raise _refusal("the target is empty", path)
+    if path.lower().endswith(_DATABASE_FILES):
+        raise _refusal(
+            "the target looks like a database file, but a plain path means a folder of Parquet files",
+            path,
+            f"write sqlite:///{path}, or {path}/ for a folder",
+        )
+    return ParquetSink(Path(path).expanduser(), timeout)
+
+
+def _open_files(url: str, timeout: float) -> Sink:
+    try:
+        files, root = fsspec.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise _refusal("the file system of the target cannot be used", url, str(error)) from None
+    if "file" in files.protocol:
+        return ParquetSink(Path(root), timeout)
+    return RemoteParquetSink(files, root, mask_url(url))
+
+
+def _open_sqlite(text: str, timeout: float) -> Sink:
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise _refusal("the database URL cannot be read", text, "write sqlite:///metrics.db") from None
+    if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.query:
+        raise _refusal("a SQLite URL takes no other driver and no options", text, "write sqlite:///metrics.db")
+    if url.host or not url.database or url.database == ":memory:":
+        raise _refusal(
+            "the SQLite URL names no file",
+            text,
+            "write sqlite:///metrics.db with three slashes, or sqlite:////tmp/metrics.db for an absolute path",
+        )
+    return SqliteSink(url, timeout)
+
+
+_DATABASES: dict[str, Callable[[str, float], Sink]] = {"sqlite": _open_sqlite}
+
+
+def _refusal(what: str, url: str, hint: str = "") -> SettingsError:
+    return SettingsError(what, where="--to", got=mask_url(url), allowed=_SUPPORTED, hint=hint)

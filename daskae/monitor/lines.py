@@ -1,0 +1,87 @@
+"""The words for a stage and for an event, in plain ASCII, as log files and Slurm output want them."""
+
+import math
+
+from daskae.events import Event, PlanReady, RunFinished, RunStarted, StageDone, StageStarted, TaskDone, Warned
+from daskae.monitor.tally import StageTally, Tally
+from daskae.units import format_bytes, format_count, format_seconds
+
+
+def one_line(text: str) -> str:
+    """Return the text with everything that could move a cursor written as an escape; a file name may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def whole_seconds(value: float) -> str:
+    """Write a duration without the digits that only flicker: ``8 s``, ``4 min 05 s``, ``2 h 03 min``."""
+    return f"{math.ceil(value)} s" if value < 59 else format_seconds(value)
+
+
+def stage_facts(stage: StageTally, now: float) -> list[str]:
+    """Return what is known of a stage, most important first: n of m, rows, rate, reuse."""
+    facts = []
+    if stage.tasks:
+        facts.append(f"{format_count(stage.done)} of {format_count(stage.tasks)} tasks")
+    if stage.rows:
+        facts.append(f"{format_count(stage.rows)} rows")
+    rate = stage.rows_per_second(now)
+    if rate is not None:
+        facts.append(f"{format_count(round(rate))} rows/s")
+    if stage.reused:
+        facts.append(f"{format_count(stage.reused)} reused")
+    return facts
+
+
+def stage_done(stage: StageTally, seconds: float, now: float) -> str:
+    """Return the line that closes a stage."""
+    return f"{stage.stage}: " + ", ".join([f"done in {format_seconds(seconds)}", *stage_facts(stage, now)])
+
+
+def still_running(tally: Tally) -> str:
+    """Return the line that breaks a long silence; it names the running stage and its age."""
+    stage, now = tally.current, tally.clock()
+    if stage is None:
+        return f"between stages, {whole_seconds(tally.elapsed)} since the start"
+    facts = stage_facts(stage, now)
+    eta = stage.eta(now)
+    if eta is not None:
+        facts.append(f"ETA {whole_seconds(eta)}")
+    if tally.peak_bytes:
+        facts.append(f"peak memory {format_bytes(tally.peak_bytes)}")
+    return f"{stage.stage}: " + ", ".join([f"running for {whole_seconds(now - stage.started)}", *facts])
+
+
+def describe(event: Event, tally: Tally) -> str:
+    """Return one readable line for an event; `tally` has counted it already."""
+    match event:
+        case RunStarted():
+            return f"run {event.run_id} started: {', '.join(event.inputs)} -> {event.target} in {event.run_dir}"
+        case PlanReady():
+            return (
+                f"plan: {format_count(event.files)} files, {format_bytes(event.input_bytes)}, "
+                f"{format_count(event.partitions)} partitions ({format_count(event.reused)} reused), "
+                f"{format_count(event.buckets)} buckets, up to {format_bytes(event.projected_bytes)} a task, "
+                f"{event.engine}"
+            )
+        case StageStarted():
+            return f"{event.stage} started" + (f", {format_count(event.tasks)} tasks" if event.tasks else "")
+        case TaskDone():
+            return _task_line(event, tally)
+        case StageDone():
+            return f"{event.stage} done in {format_seconds(event.seconds)}"
+        case Warned():
+            return event.message
+        case RunFinished():
+            ending = f": {event.error}" if event.error else ""
+            return f"run finished, {event.status}, in {format_seconds(event.seconds)}{ending}"
+        case _:
+            return repr(event)
+
+
+def _task_line(event: TaskDone, tally: Tally) -> str:
+    stage = tally.current
+    count = f" {stage.done}/{stage.tasks}" if stage is not None and stage.stage == event.stage else ""
+    return (
+        f"{event.stage}{count} {event.task}: {format_count(event.rows)} rows in {format_seconds(event.seconds)}, "
+        f"peak memory {format_bytes(event.peak_bytes)}"
+    )

@@ -1,0 +1,346 @@
+"""CSV segments as batches of text cells.
+
+Each window of a few megabytes ends at a true record end and is parsed by pyarrow into text columns; small windows keep the
+parser's memory in the processor's cache (half the time of a 64 MB window, measured). Records that are malformed or not
+valid in their encoding are taken out before the parser sees them, rows with a wrong number of fields are caught by it; all
+are kept as broken rows. Where a record begins is computed only for windows from which a row is rejected.
+"""
+
+import codecs
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from daskae.errors import InputError
+from daskae.partition import Segment
+from daskae.read.batch import Batch, Broken, RawRows, RowNumbers, Span
+from daskae.read.dialect import WHITESPACE, Dialect
+from daskae.read.records import Records, find_records, first_fields, first_record_end, last_record_end
+from daskae.read.source import RangeReader, open_stream
+
+WINDOW = 4 << 20
+_NOT_UTF8 = "not-utf8"
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Where a segment's bytes stand in a window."""
+
+    segment: int
+    start: int
+    offset: int | None
+    """Offset in the file of its first byte."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Whole records to be parsed at once, of one segment or of several small ones with the same columns."""
+
+    data: bytes
+    pieces: tuple[_Piece, ...]
+    columns: tuple[str, ...]
+
+
+def read_batches(
+    segments: Sequence[Segment], dialect: Dialect, columns: Callable[[Segment], Sequence[str]], window: int = WINDOW
+) -> Iterator[Batch]:
+    """Read the data records of CSV segments, in their order.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+    dialect : Dialect
+    columns : callable
+        Columns to give back of a segment; the others are split but not built.
+    window : int
+        Bytes to parse at once.
+
+    Raises
+    ------
+    InputError
+        If a source cannot be read to its end.
+    """
+    for item in _windows(segments, dialect, window):
+        yield _batch(item, dialect, columns(segments[item.pieces[0].segment]))
+
+
+def raw_batches(segment: Segment, dialect: Dialect, window: int = WINDOW) -> Iterator[tuple[int, RawRows]]:
+    """Yield (records, function that gives their raw text) of each window, without parsing cells."""
+    for item in _windows([segment], dialect, window):
+        records = find_records(item.data, dialect, final=True)
+        yield len(records.starts), _RawRecords(item, dialect, records)
+
+
+def _windows(segments: Sequence[Segment], dialect: Dialect, window: int) -> Iterator[_Window]:
+    """Put small pieces together: parsing many tiny files one by one costs more than what is in them."""
+    held: list[bytes] = []
+    pieces: list[_Piece] = []
+    size = 0
+    for index, segment in enumerate(segments):
+        for offset, data in _data_windows(segment, dialect, window):
+            if held and (size + len(data) > window or segment.columns != segments[pieces[0].segment].columns):
+                yield _Window(b"".join(held), tuple(pieces), segments[pieces[0].segment].columns)
+                held, pieces, size = [], [], 0
+            if held and not held[-1].endswith((b"\n", b"\r")):
+                held.append(b"\n")
+                size += 1
+            held.append(data)
+            pieces.append(_Piece(index, size, offset))
+            size += len(data)
+    if held:
+        whole = held[0] if len(held) == 1 else b"".join(held)
+        yield _Window(whole, tuple(pieces), segments[pieces[0].segment].columns)
+
+
+def _data_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[tuple[int | None, bytes]]:
+    """Windows without the header record."""
+    skip = segment.skip_header
+    for offset, data in record_windows(segment, dialect, window):
+        if skip:
+            skip = False
+            end = first_record_end(data, dialect, final=True)
+            offset, data = None if offset is None else offset + end, data[end:]
+        if data:
+            yield offset, data
+
+
+def record_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[tuple[int | None, bytes]]:
+    """Yield (offset, bytes) of windows that hold whole records.
+
+    The offset is None where the bytes are not those of the file, because it is compressed or in a wide encoding.
+    """
+    if segment.compression or dialect.is_wide:
+        yield from _stream_windows(segment, dialect, window)
+        return
+    with RangeReader(segment.path) as reader:
+        position, size = segment.start, window
+        while position < segment.end:
+            length = min(size, segment.end - position)
+            data = reader.read(position, length)
+            if len(data) < length:
+                raise InputError("an input is shorter than it was when planned", segment.label, hint="run again")
+            final = position + length == segment.end
+            used = last_record_end(data, dialect, final=final)
+            if not used:
+                size *= 2  # one record fills the window
+                continue
+            yield position, data if used == len(data) else data[:used]
+            position, size = position + used, window
+
+
+def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[tuple[None, bytes]]:
+    decoder = codecs.getincrementaldecoder(dialect.encoding)(_NOT_UTF8) if dialect.is_wide else None
+    rest, first, final = b"", True, False
+    with open_stream(segment.path, segment.compression) as stream:
+        while not final:
+            piece = bytes(stream.read(window))
+            final = not piece
+            if decoder is not None:
+                piece = decoder.decode(piece, final).encode("utf-8", "surrogatepass")
+            rest = rest + piece if rest or not first else piece.removeprefix(codecs.BOM_UTF8)
+            first = False
+            used = last_record_end(rest, dialect, final=final)
+            if used:
+                yield None, rest[:used]
+                rest = rest[used:]
+
+
+def _keep_as_invalid(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler: stand in a lone surrogate, whose bytes are not valid UTF-8 and so reject just that row."""
+    return "\udcff", error.end if isinstance(error, UnicodeDecodeError) else 0
+
+
+codecs.register_error(_NOT_UTF8, _keep_as_invalid)
+
+
+def _batch(window: _Window, dialect: Dialect, columns: Sequence[str]) -> Batch:
+    """Parse one window; see the module's text."""
+    data = window.data
+    text = data if dialect.is_utf8 or dialect.is_wide else _transcode(data, dialect)
+    broken: list[Broken] = []
+    records = None if _is_plain(text, dialect) else find_records(text, dialect, final=True)
+    if records is not None:
+        broken = _unparsable(text, records)
+        if broken:
+            bad = np.zeros(len(records.starts), bool)
+            bad[[item.row for item in broken]] = True
+            keep = zip(records.starts[~bad].tolist(), records.ends[~bad].tolist(), strict=True)
+            text = b"".join([text[start:end] for start, end in keep])
+    cells, wrong = _parse(text, window.columns, dialect, columns)
+    broken = _merge(broken, wrong)
+    raw = _RawRecords(window, dialect, records if dialect.is_utf8 or dialect.is_wide else None)
+    count = cells.height + len(broken)
+    batch = Batch(cells, count, raw, raw.spans(count), broken)
+    return _without_repeated_header(batch, window.columns, dialect)
+
+
+def _transcode(data: bytes, dialect: Dialect) -> bytes:
+    return data.decode(dialect.encoding, _NOT_UTF8).encode("utf-8", "surrogatepass")
+
+
+def _is_plain(text: bytes, dialect: Dialect) -> bool:
+    """Whether the parser may have the bytes unseen: no quotes, valid UTF-8, no overlong record."""
+    if dialect.quote_byte and dialect.quote_byte in text:
+        return False
+    return len(text) <= dialect.max_record_bytes and _is_utf8(text)
+
+
+def _is_utf8(text: bytes) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _unparsable(text: bytes, records: Records) -> list[Broken]:
+    """Name the records that are malformed or hold bytes that are not valid text."""
+    found = {
+        int(row): Broken(int(row), "malformed_quoting", "a quoted field is not closed, or is followed by other text")
+        for row in np.flatnonzero(records.malformed)
+    }
+    position = 0 if not _is_utf8(text) else len(text)
+    while position < len(text):
+        try:
+            text[position:].decode()
+            break
+        except UnicodeDecodeError as error:
+            row = int(np.searchsorted(records.ends, position + error.start, side="right"))
+            found.setdefault(row, Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding"))
+            position = int(records.ends[row])
+    return [found[row] for row in sorted(found)]
+
+
+def _merge(broken: list[Broken], wrong: list[Broken]) -> list[Broken]:
+    """Join rows broken before parsing with rows the parser refused, whose numbers do not count the former."""
+    if not broken:
+        return wrong
+    taken = [item.row for item in broken]
+    merged, shift = list(broken), 0
+    for item in wrong:
+        while shift < len(taken) and taken[shift] <= item.row + shift:
+            shift += 1
+        merged.append(Broken(item.row + shift, item.reason, item.message))
+    return sorted(merged, key=lambda item: item.row)
+
+
+_BLANKS = re.compile(rb"[ \t]+")
+_EDGE_BLANKS = re.compile(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)")
+
+
+def _parse(
+    text: bytes, names: Sequence[str], dialect: Dialect, columns: Sequence[str]
+) -> tuple[pl.DataFrame, list[Broken]]:
+    """Split valid bytes into text columns; rows with a wrong number of fields come back apart."""
+    wrong: list[Broken] = []
+
+    def refuse(row: Any) -> str:
+        message = f"{row.expected_columns} fields expected, {row.actual_columns} found"
+        wrong.append(Broken(int(row.number) - 1, "wrong_field_count", message))
+        return "skip"
+
+    if dialect.delimiter == WHITESPACE:
+        text = _BLANKS.sub(b" ", _EDGE_BLANKS.sub(b"", text))
+    if not text.strip(b"\r\n"):
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), wrong
+    table = pacsv.read_csv(
+        pa.BufferReader(text),
+        pacsv.ReadOptions(use_threads=False, column_names=list(names), block_size=len(text) + 1),
+        pacsv.ParseOptions(
+            delimiter=dialect.delimiter_byte.decode(),
+            quote_char=dialect.quote if dialect.quote_byte else False,
+            newlines_in_values=bool(dialect.quote_byte) and dialect.quote_byte in text,
+            invalid_row_handler=refuse,
+        ),
+        pacsv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(columns),
+            strings_can_be_null=False,
+            check_utf8=False,
+        ),
+    )
+    return pl.DataFrame(pl.from_arrow(table)), wrong
+
+
+class _RawRecords:
+    """Finds records of a window, their raw text and their places, when somebody asks."""
+
+    def __init__(self, window: _Window, dialect: Dialect, records: Records | None) -> None:
+        self._window, self._dialect, self._found = window, dialect, records
+
+    @property
+    def _records(self) -> Records:
+        if self._found is None:
+            self._found = find_records(self._window.data, self._dialect, final=True)
+        return self._found
+
+    def spans(self, count: int) -> tuple[Span, ...]:
+        """Say how many records each piece of the window has; ``count`` is how many there are in all."""
+        pieces = self._window.pieces
+        if len(pieces) == 1:
+            return (Span(pieces[0].segment, count),)
+        first = np.searchsorted(self._records.starts, [piece.start for piece in pieces])
+        rows = np.diff(first, append=count).tolist()
+        return tuple(Span(piece.segment, rows) for piece, rows in zip(pieces, rows, strict=True))
+
+    def __call__(self, rows: RowNumbers) -> tuple[pl.Series, pl.Series]:
+        """Return (texts, byte offsets) of the rows with these indices."""
+        starts = self._records.starts
+        # Blank lines between records go to the record before them and are stripped with its line end.
+        bounds = np.append(starts, self._records.ends[-1:])
+        whole = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(starts), [None, pa.py_buffer(bounds), pa.py_buffer(self._window.data)]
+        )
+        texts = _decoded(whole.take(pa.array(rows)), "utf-8" if self._dialect.is_wide else self._dialect.encoding)
+        return texts.str.strip_chars_end("\r\n"), self._offsets(starts[rows])
+
+    def _offsets(self, starts: RowNumbers) -> pl.Series:
+        """Turn places in the window into places in the files."""
+        pieces = self._window.pieces
+        if pieces[0].offset is None:
+            return pl.repeat(None, len(starts), dtype=pl.Int64, eager=True)
+        piece = np.searchsorted([item.start for item in pieces], starts, side="right") - 1
+        shift = np.array([(item.offset or 0) - item.start for item in pieces])
+        return pl.Series(starts + shift[piece], dtype=pl.Int64)
+
+
+def _decoded(values: pa.LargeBinaryArray, encoding: str) -> pl.Series:
+    """Bytes as text; what is not valid shows as a backslash escape."""
+    if encoding == "utf-8":
+        try:
+            return pl.Series(pl.from_arrow(values.cast(pa.large_string())))
+        except pa.ArrowInvalid:
+            pass
+    texts = [value.decode(encoding, "backslashreplace") for value in values.to_pylist()]
+    return pl.Series(texts, dtype=pl.String)
+
+
+def _without_repeated_header(batch: Batch, names: Sequence[str], dialect: Dialect) -> Batch:
+    """Move rows that repeat the header line to the broken ones."""
+    cells = batch.cells
+    if dialect.header is not None or not cells.height or not cells.width:
+        return batch
+    first = cells.columns[0]
+    candidates = (cells[first] == first).arg_true()
+    if not len(candidates):
+        return batch
+    rows = batch.row_numbers()[candidates.to_numpy()]
+    header, plain = list(names), replace(dialect, encoding="utf-8")
+    texts, _ = batch.raw(rows)
+    same = [
+        row for row, text in zip(rows.tolist(), texts, strict=True) if first_fields(text.encode(), plain) == header
+    ]
+    if not same:
+        return batch
+    repeated = [Broken(row, "repeated_header", "the header line stands again among the rows") for row in same]
+    keep = ~np.isin(batch.row_numbers(), same)
+    broken = sorted([*batch.broken, *repeated], key=lambda item: item.row)
+    return Batch(cells.filter(pl.Series(keep)), batch.count, batch.raw, batch.spans, broken)

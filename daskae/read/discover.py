@@ -1,0 +1,147 @@
+"""From what a person names (files, globs, folders, URLs) to segments with content ids."""
+
+import glob
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from daskae.errors import InputError
+from daskae.hashing import digest_texts
+from daskae.partition import Segment
+from daskae.read.dialect import Dialect
+from daskae.read.parquet import scan_parquet
+from daskae.read.scan import scan_csv
+from daskae.read.source import file_size_and_identity, is_url
+
+_ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+_PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
+_SCAN_FORMAT = "1"
+_SETTLED_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One input file."""
+
+    path: str
+    label: str
+    """Its path below what was named, so that moving the whole input changes nothing."""
+
+
+def find_files(inputs: Sequence[str]) -> list[SourceFile]:
+    """List the files that a person means, in path order.
+
+    A folder stands for the CSV and Parquet files below it; names that begin with ``_`` or ``.`` are left out, as
+    elsewhere in the field. A file named itself is taken whatever its name.
+
+    Raises
+    ------
+    InputError
+        If a path does not exist, or stands for no file at all.
+    """
+    found: dict[str, str] = {}
+    for text in inputs:
+        for path, label in _expand(text):
+            found.setdefault(path if is_url(path) else os.path.realpath(path), label)
+    labels = list(found.values())
+    files = [
+        SourceFile(path, label if labels.count(label) == 1 else os.path.normpath(path)) for path, label in found.items()
+    ]
+    return sorted(files, key=lambda file: file.label)
+
+
+def _expand(text: str) -> list[tuple[str, str]]:
+    if is_url(text):
+        return _expand_url(text)
+    if os.path.isdir(text):
+        paths = sorted(str(path) for path in Path(text).rglob("*") if path.is_file() and _is_data(path, Path(text)))
+        if not paths:
+            raise InputError("a folder holds no CSV or Parquet file", text, allowed=", ".join(_ENDINGS))
+        return [(path, Path(path).relative_to(text).as_posix()) for path in paths]
+    if os.path.exists(text):
+        return [(text, os.path.basename(text))]
+    paths = sorted(path for path in glob.glob(text, recursive=True) if os.path.isfile(path))
+    if not paths:
+        raise InputError("no such file, folder or pattern", text, hint=f"looked from {os.getcwd()}")
+    root = os.path.dirname(text.split("*")[0].split("?")[0].split("[")[0])
+    return [(path, os.path.relpath(path, root or ".")) for path in paths]
+
+
+def _is_data(path: Path, root: Path) -> bool:
+    parts = path.relative_to(root).parts
+    name = path.name.lower()
+    return not any(part.startswith(("_", ".")) for part in parts) and any(
+        name.endswith(ending + packed) for ending in _ENDINGS for packed in _PACKED
+    )
+
+
+def _expand_url(text: str) -> list[tuple[str, str]]:
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(text)
+    try:
+        if fs.isdir(inner):
+            names = [name for name in fs.find(inner) if _is_data(Path(name), Path(inner))]
+            root = inner
+        else:
+            names, root = sorted(fs.glob(inner)), inner.split("*")[0].rpartition("/")[0]
+    except OSError as error:
+        raise InputError("an input cannot be listed", text, str(error)[:200]) from error
+    if not names:
+        raise InputError("no such file, folder or pattern", text)
+    return [(fs.unstrip_protocol(name), name.removeprefix(root).lstrip("/")) for name in sorted(names)]
+
+
+def scan_files(
+    files: Sequence[SourceFile], dialect: Dialect, block_size: int, cache: Path | None, threads: int
+) -> list[Segment]:
+    """Cut every file into segments, using what earlier scans of unchanged files found.
+
+    Parameters
+    ----------
+    files : sequence of SourceFile
+    dialect : Dialect
+    block_size : int
+        Bytes a segment is to have, roughly.
+    cache : Path or None
+        Folder of earlier scans; None looks at every byte again.
+    threads : int
+    """
+    settings = digest_texts(_SCAN_FORMAT, str(block_size), repr(dialect))
+    with ThreadPoolExecutor(threads) as outer, ThreadPoolExecutor(threads) as inner:
+        scans = outer.map(lambda file: _scan(file, dialect, block_size, cache, settings, inner), files)
+        return [segment for segments in scans for segment in segments]
+
+
+def _scan(
+    file: SourceFile, dialect: Dialect, block_size: int, cache: Path | None, settings: str, pool: ThreadPoolExecutor
+) -> list[Segment]:
+    _, identity, modified = file_size_and_identity(file.path)
+    key = digest_texts(settings, file.path, file.label, identity)
+    entry = None if cache is None else cache / f"{key}.json"
+    if entry is not None and (known := _load(entry)) is not None:
+        return known
+    started = time.time()
+    if file.label.lower().endswith((".parquet", ".pq")):
+        segments = scan_parquet(file.path, file.label, block_size)
+    else:
+        segments = scan_csv(file.path, file.label, dialect, block_size, pool)
+    # A file written just before the scan may be written again without a visible change of its time.
+    if entry is not None and started - modified > _SETTLED_SECONDS:
+        temporary = entry.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps([asdict(segment) for segment in segments]))
+        temporary.replace(entry)
+    return segments
+
+
+def _load(entry: Path) -> list[Segment] | None:
+    try:
+        rows: list[dict[str, Any]] = json.loads(entry.read_text())
+        return [Segment(**{**row, "columns": tuple(row["columns"])}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

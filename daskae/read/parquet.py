@@ -1,0 +1,117 @@
+"""Parquet files as partitions: runs of row groups, read column by column, with the source's own types."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import fsspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from daskae.errors import InputError
+from daskae.partition import Segment
+from daskae.read.batch import Batch, RowNumbers, Span
+from daskae.read.source import RangeReader, file_size_and_identity, hash_range, is_url, reading
+
+BATCH_ROWS = 131_072
+
+
+def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterator[Batch]:
+    """Read some columns of a segment's row groups.
+
+    Raises
+    ------
+    InputError
+        If a page is damaged; checksums are verified where the file has them.
+    """
+    groups = list(range(segment.start, segment.end))
+    try:
+        with reading(segment.path), pq.ParquetFile(_opened(segment.path), page_checksum_verification=True) as file:
+            done = 0
+            for piece in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
+                cells = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([piece])))
+                yield Batch(cells, cells.height, _RawRows(segment, done), (Span(index, cells.height),))
+                done += cells.height
+    except pa.ArrowException as error:
+        raise InputError("an input is not a readable Parquet file", segment.label, str(error)[:200]) from error
+
+
+class _RawRows:
+    """Reads whole rows again, as JSON, when somebody asks for their raw content."""
+
+    def __init__(self, segment: Segment, first: int) -> None:
+        self._segment, self._first = segment, first
+
+    def __call__(self, rows: RowNumbers) -> tuple[pl.Series, pl.Series]:
+        """Return (JSON texts, no offsets) of the rows with these indices in the batch."""
+        wanted, done = rows + self._first, 0
+        texts: list[str] = []
+        with pq.ParquetFile(_opened(self._segment.path)) as file:
+            for group in range(self._segment.start, self._segment.end):
+                count = file.metadata.row_group(group).num_rows
+                inside = wanted[(wanted >= done) & (wanted < done + count)] - done
+                if len(inside):
+                    texts += [as_json(row) for row in file.read_row_group(group).take(pa.array(inside)).to_pylist()]
+                done += count
+        return pl.Series(texts, dtype=pl.String), pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
+
+
+def as_json(row: dict[str, Any]) -> str:
+    """Write a row of a typed source as text; values without a JSON form are written as Python writes them."""
+    return json.dumps(row, default=str, ensure_ascii=False)
+
+
+def scan_parquet(path: str, label: str, block_size: int) -> list[Segment]:
+    """Group the row groups of a Parquet file into segments of about ``block_size`` bytes.
+
+    Raises
+    ------
+    InputError
+        If the footer is damaged.
+    """
+    size, identity, _ = file_size_and_identity(path)
+    if size == 0:
+        raise InputError("an input file is empty", label, "0 bytes", "a Parquet file", "remove or refetch it")
+    with RangeReader(path) as reader:
+        try:
+            footer = pq.ParquetFile(_opened(path)).metadata
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError("an input is not a readable Parquet file", label, str(error)[:200], hint="refetch it") from error
+        names = tuple(footer.schema.to_arrow_schema().names)
+        groups = [_group_range(footer.row_group(i)) for i in range(footer.num_row_groups)]
+        segments = []
+        for first, last in _group_runs([end - start for start, end in groups], block_size):
+            start, end = groups[first][0], groups[last - 1][1]
+            digest = hash_range(reader, start, end)
+            segments.append(Segment(path, label, "parquet", first, last, end - start, digest, names, identity))
+    return segments
+
+
+def _opened(path: str) -> Any:
+    return fsspec.open(path, "rb").open() if is_url(path) else path
+
+
+def _group_range(group: Any) -> tuple[int, int]:
+    """First byte and one past the last byte of a row group."""
+    starts, ends = [], []
+    for i in range(group.num_columns):
+        column = group.column(i)
+        offsets = [column.data_page_offset]
+        if column.dictionary_page_offset:
+            offsets.append(column.dictionary_page_offset)
+        starts.append(min(offsets))
+        ends.append(min(offsets) + column.total_compressed_size)
+    return min(starts), max(ends)
+
+
+def _group_runs(sizes: Sequence[int], block_size: int) -> list[tuple[int, int]]:
+    """Cut a list of row groups into runs of about ``block_size`` bytes."""
+    runs: list[tuple[int, int]] = []
+    first, total = 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and total + size > block_size:
+            runs.append((first, i))
+            first, total = i, 0
+        total += size
+    return [*runs, (first, len(sizes))] if len(sizes) > first else runs

@@ -1,0 +1,150 @@
+"""Bytes of a local path or an fsspec URL: size, identity, a range, a stream.
+
+Local files go through the operating system directly, anything with a protocol through fsspec. An operating-system error
+becomes an :class:`~daskae.errors.InputError` that names the file, in one place.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import xxhash
+
+from daskae.errors import InputChangedError, InputError
+
+HASH_WINDOW = 4 << 20
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names an fsspec file system rather than a local file."""
+    return "://" in path or "::" in path
+
+
+def compression_of(path: str) -> str:
+    """Tell the compression from a file name's ending; empty for none."""
+    return _COMPRESSIONS.get(os.path.splitext(path)[1].lower(), "")
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Translate failures to read ``path`` into an InputError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError("an input is gone", path, hint="run again with the files that are there now") from error
+    except EOFError as error:
+        raise InputError("a compressed input ends too early", path, "truncated stream", hint="fetch it again") from error
+    except OSError as error:
+        raise InputError("an input cannot be read", path, error.strerror or str(error)[:200]) from error
+
+
+def file_size_and_identity(path: str) -> tuple[int, str, float]:
+    """Return size in bytes, identity, and modification time in seconds (0 where unknown).
+
+    The identity changes when the file is written: size, modification time in nanoseconds and inode, or what the
+    remote file system offers for it.
+    """
+    with reading(path):
+        if not is_url(path):
+            status = os.stat(path)
+            return status.st_size, f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}", status.st_mtime
+        fs, inner = _filesystem(path)
+        info = fs.info(inner)
+        return int(info["size"]), str(fs.ukey(inner)), 0.0
+
+
+def require_unchanged(path: str, label: str, identity: str) -> None:
+    """Check after reading that a source is what it was when it was planned.
+
+    Raises
+    ------
+    InputChangedError
+    """
+    now = file_size_and_identity(path)[1]
+    if now != identity:
+        raise InputChangedError(
+            "an input changed while it was read", label, now, identity, "let the writer finish, then run again"
+        )
+
+
+class RangeReader:
+    """Random reads of one file; a context manager."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+        self._file: Any = None
+
+    def __enter__(self) -> "RangeReader":
+        with reading(self.path):
+            if is_url(self.path):
+                fs, inner = _filesystem(self.path)
+                self._file = fs.open(inner, "rb")
+            else:
+                self._fd = os.open(self.path, os.O_RDONLY)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        elif self._fd >= 0:
+            os.close(self._fd)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return the bytes at ``offset``, fewer at the end of the file."""
+        with reading(self.path):
+            if self._file is not None:
+                self._file.seek(offset)
+                return bytes(self._file.read(length))
+            return os.pread(self._fd, length, offset)
+
+
+def hash_range(reader: RangeReader, start: int, end: int) -> str:
+    """Return the XXH3-128 of a byte range, read in windows."""
+    state = xxhash.xxh3_128()
+    for offset in range(start, end, HASH_WINDOW):
+        state.update(reader.read(offset, min(HASH_WINDOW, end - offset)))
+    return str(state.hexdigest())
+
+
+@contextmanager
+def open_stream(path: str, compression: str) -> Iterator[IO[bytes]]:
+    """Open a whole file for reading in order, decompressed."""
+    with reading(path):
+        raw: Any
+        if is_url(path):
+            fs, inner = _filesystem(path)
+            raw = fs.open(inner, "rb")
+        else:
+            raw = open(path, "rb")  # noqa: SIM115
+    with raw, reading(path), _decompressed(raw, compression) as stream:
+        yield stream
+
+
+@contextmanager
+def _decompressed(raw: IO[bytes], compression: str) -> Iterator[Any]:
+    """Decompress; Arrow's streams are used because they notice a cut file, which zstandard's reader does not."""
+    if not compression:
+        yield raw
+    elif compression == "xz":
+        import lzma
+
+        try:
+            with lzma.LZMAFile(raw) as stream:
+                yield stream
+        except lzma.LZMAError as error:
+            raise OSError(str(error)) from error
+    else:
+        import pyarrow as pa
+
+        with pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression) as stream:
+            yield stream
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(path)
+    return fs, inner

@@ -1,0 +1,1 @@
+"""The bookkeeping of a run: folders, plan, cached steps, gate, publish, report."""

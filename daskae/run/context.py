@@ -1,0 +1,105 @@
+"""One run: its settings, folders, clock and listeners."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daskae.aggregate.aggregation import Metric
+from daskae.config import Settings
+from daskae.errors import InputError
+from daskae.events import Event, Listener, Stage, StageDone, StageStarted
+from daskae.load.base import TableParts
+from daskae.summary import RowCounts, RuleOutcome
+
+if TYPE_CHECKING:
+    from daskae.engine.base import Engine
+    from daskae.run.plan import Plan
+
+
+@dataclass
+class RunContext:
+    """What every step of a run needs besides its data."""
+
+    settings: Settings
+    metrics: tuple[Metric, ...]
+    """All columns of the customer table, built-in and the user's own."""
+    make_engine: Callable[["Plan"], "Engine"]
+    listeners: Sequence[Listener] = ()
+    run_id: str = ""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    engine_name: str = ""
+    # What is known so far, for the summary of a run that does not reach its end.
+    rows: RowCounts | None = None
+    rules: tuple[RuleOutcome, ...] = ()
+    load_id: str = ""
+    tables: tuple[TableParts, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        self.work = Path(self.settings.work_dir).absolute()
+        self._begun = time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Return seconds since the run began."""
+        return time.perf_counter() - self._begun
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run: manifest, events, log, quarantine, report."""
+        return self.work / "runs" / self.run_id
+
+    @property
+    def scans(self) -> Path | None:
+        """Folder of what earlier runs found out about files; None when it is to be ignored."""
+        return None if self.settings.fresh else self._folder("scans")
+
+    def maps(self, fingerprint: str) -> Path:
+        """Folder of map outputs of one fingerprint."""
+        return self._root / "maps" / fingerprint[:16]
+
+    def steps(self, key: str) -> Path:
+        """Folder of one later step's output."""
+        return self._root / "steps" / key[:24]
+
+    @property
+    def _root(self) -> Path:
+        # What a fresh run writes is its own: nothing of it is taken from, or left for, other runs.
+        return self.run_dir / "fresh" if self.settings.fresh else self.work
+
+    def _folder(self, name: str) -> Path:
+        root, folder = self._root, self._root / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError("the work directory cannot be written", str(root), error.strerror or "", hint="set --work-dir") from error
+        return folder
+
+    def emit(self, event: Event) -> None:
+        """Tell all listeners."""
+        for listener in self.listeners:
+            listener(event)
+
+    @contextmanager
+    def stage(self, name: Stage, tasks: int = 0, reused: int = 0, total_bytes: int = 0) -> Iterator[None]:
+        """Time a stage and tell of its begin and end."""
+        self.emit(StageStarted(name, tasks, reused, total_bytes))
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+        self.emit(StageDone(name, self.seconds[name]))
+
+    @contextmanager
+    def engine(self, plan: "Plan") -> Iterator["Engine"]:
+        """Start the engine of a plan."""
+        with self.make_engine(plan) as engine:
+            self.engine_name = engine.name
+            yield engine

@@ -1,0 +1,76 @@
+"""What would be done, from metadata alone and without writing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from daskae.aggregate.aggregation import Metric
+from daskae.config import Settings
+from daskae.load.base import Load
+from daskae.load.targets import mask_url, open_sink
+from daskae.run.inputs import discover
+from daskae.run.job import make_context
+from daskae.run.plan import Plan, make_plan
+from daskae.run.tables import empty_tables
+from daskae.units import format_bytes, format_count
+
+
+def plan_without_writing(settings: Settings, metrics: Sequence[Metric] = ()) -> Plan:
+    """Plan a run and check the target, leaving no trace.
+
+    Raises
+    ------
+    DaskaeError
+        Whatever would stop the run before its first task.
+    """
+    context = make_context(settings, metrics)
+    existing = context.work / "scans"
+    source = discover(settings, existing if existing.is_dir() and not settings.fresh else None)
+    plan = make_plan(source, context)
+    started = context.started.replace(tzinfo=None, microsecond=0)
+    load = Load("dry-run", context.run_id, settings.strategy, 0, started, empty_tables(plan.spec))
+    open_sink(settings.to).preflight(load)
+    return plan
+
+
+def plan_document(plan: Plan, settings: Settings) -> dict[str, Any]:
+    """Return the plan as plain data."""
+    return {
+        "schema_version": 1,
+        "dry_run": True,
+        "files": plan.source.files,
+        "input_bytes": plan.source.nbytes,
+        "partitions": len(plan.refs),
+        "reused_partitions": len(plan.reused),
+        "buckets": plan.buckets,
+        "engine": plan.engine,
+        "engine_reason": plan.engine_reason,
+        "projected_bytes": plan.projected_bytes,
+        "allowed_bytes": plan.allowed_bytes,
+        "memory": {term.name: term.nbytes for term in plan.memory},
+        "columns": {column.name: column.source for column in plan.spec.contract.columns},
+        "rules": [rule.name for rule in plan.spec.rules],
+        "metrics": [item.name for item in plan.spec.metrics],
+        "to": mask_url(settings.to),
+        "strategy": settings.strategy,
+        "tables": [table.name for table in empty_tables(plan.spec)],
+    }
+
+
+def describe_plan(plan: Plan, settings: Settings) -> str:
+    """Return the plan as text."""
+    data = plan_document(plan, settings)
+    lines = [
+        "dry run: nothing is written",
+        f"  input       {format_count(plan.source.files)} files, {format_bytes(plan.source.nbytes)}",
+        f"  partitions  {format_count(len(plan.refs))}, of which {format_count(len(plan.reused))} are done already",
+        f"  buckets     {plan.buckets}",
+        f"  engine      {plan.engine} ({plan.engine_reason})",
+        f"  memory      {format_bytes(plan.projected_bytes)} projected, {format_bytes(plan.allowed_bytes)} allowed",
+        *(f"                {format_bytes(term.nbytes):>10}  {term.name}" for term in plan.memory),
+        "  columns",
+        *(f"                {name} <- {source}" for name, source in data["columns"].items()),
+        f"  rules       {', '.join(data['rules']) or 'the order contract only'}",
+        f"  target      {data['to']} ({settings.strategy})",
+        f"  tables      {', '.join(data['tables'])}",
+    ]
+    return "\n".join(lines)

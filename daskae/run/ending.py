@@ -1,0 +1,21 @@
+"""Words for a run that did not end well."""
+
+import traceback
+
+from daskae.errors import DaskaeError
+
+
+def describe_failure(error: BaseException, verbose: int) -> str:
+    """Return what a person should read: the error in our form, and where the traceback is; all of it at ``-vv``."""
+    if isinstance(error, DaskaeError):
+        text = f"error: {error}"
+    else:
+        text = f"error: {type(error).__name__}: {error}\n  next:    this is a fault in daskae; run again with -vv and report it"
+    summary = getattr(error, "summary", None)
+    if summary is not None:
+        text += f"\n  run:     {summary.run_dir}"
+        if summary.quarantine:
+            text += f"\n  rejects: {summary.quarantine}"
+    if verbose >= 2:
+        text += "\n" + "".join(traceback.format_exception(error))
+    return text

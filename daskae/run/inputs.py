@@ -1,0 +1,91 @@
+"""From the INPUT arguments to segments of sources that share the columns we need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daskae.config import Settings
+from daskae.engine.base import cores
+from daskae.errors import InputError, SettingsError
+from daskae.partition import Segment
+from daskae.read.dialect import Dialect
+from daskae.read.discover import find_files, scan_files
+
+
+@dataclass(frozen=True)
+class Source:
+    """The whole input, cut."""
+
+    segments: tuple[Segment, ...]
+    dialect: Dialect
+    columns: tuple[str, ...]
+    """Columns that every source has, in the order of the first."""
+    files: int
+    nbytes: int
+
+
+def dialect_of(settings: Settings) -> Dialect:
+    """Return the CSV dialect of ``[input]``."""
+    given = settings.input
+    return Dialect(
+        given.delimiter, given.quote, given.encoding, None if given.header is None else tuple(given.header),
+        tuple(given.null_values), given.max_record_bytes,
+    )  # fmt: skip
+
+
+def discover(settings: Settings, cache: Path | None) -> Source:
+    """Find and cut all inputs.
+
+    Raises
+    ------
+    SettingsError
+        Without an input.
+    InputError
+        If a source does not exist, cannot be read, or is empty.
+    """
+    if not settings.inputs:
+        raise SettingsError("no input", "INPUT", hint="name files, folders, patterns or URLs to read")
+    dialect = dialect_of(settings)
+    segments, paths = _database_segments(settings)
+    files = find_files(paths) if paths else []
+    segments += scan_files(files, dialect, settings.block_size, cache, cores())
+    common = _common_columns(segments)
+    nbytes = sum(segment.nbytes for segment in segments)
+    return Source(tuple(segments), dialect, common, len(files), nbytes)
+
+
+def _database_segments(settings: Settings) -> tuple[list[Segment], list[str]]:
+    """Return the segments of inputs that are databases, and the other inputs."""
+    if not any("://" in text for text in settings.inputs):
+        return [], list(settings.inputs)
+    from daskae.read.sql import is_database_url, list_segments
+
+    urls = [text for text in settings.inputs if is_database_url(text)]
+    paths = [text for text in settings.inputs if text not in urls]
+    return [segment for url in urls for segment in list_segments(url, settings.input)], paths
+
+
+def _common_columns(segments: Sequence[Segment]) -> tuple[str, ...]:
+    """Columns that all sources have; a source may have more, or another order."""
+    if not segments:
+        raise InputError("the input holds no rows to read", hint="are all files empty of row groups?")
+    names = segments[0].columns
+    for columns in {segment.columns for segment in segments}:
+        names = tuple(name for name in names if name in columns)
+    return names
+
+
+def require_columns(segments: Sequence[Segment], needed: Sequence[str]) -> None:
+    """Check that every source has the columns needed, and say which file lacks one.
+
+    Raises
+    ------
+    InputError
+    """
+    for segment in segments:
+        missing = [name for name in needed if name not in segment.columns]
+        if missing:
+            raise InputError(
+                "a column is missing in a file", segment.label, ", ".join(segment.columns), f"a column {missing[0]!r}",
+                "leave the file out, or name its columns in [columns]",
+            )  # fmt: skip

@@ -1,0 +1,196 @@
+"""Run a job from settings to a result, with its folder, log, events and exit code."""
+
+import shutil
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from daskae.aggregate.aggregation import Metric
+from daskae.aggregate.customer import BUILT_IN
+from daskae.config import Settings
+from daskae.engine.create import create_engine
+from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError
+from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
+from daskae.exchange import MANIFEST
+from daskae.load.base import TableParts
+from daskae.load.targets import mask_url
+from daskae.monitor.history import EventLog
+from daskae.monitor.logfile import LogEvents, attach_log_file
+from daskae.pipeline import plan_run, run_plan
+from daskae.run.context import RunContext
+from daskae.run.plan import Plan
+from daskae.run.report import summarize_failure, write_manifest
+from daskae.run.sweep import sweep
+from daskae.summary import RunSummary
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: the summary, and its tables while the work directory keeps them."""
+
+    summary: RunSummary
+    parts: tuple[TableParts, ...]
+
+    def to_arrow(self, table: str) -> pa.Table:
+        """Return one of the output tables.
+
+        Raises
+        ------
+        KeyError
+            If there is no table of that name.
+        """
+        found = {part.name: part for part in self.parts}[table]
+        pieces = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in found.files]
+        return pa.concat_tables(pieces) if pieces else found.schema.empty_table()
+
+    def to_pandas(self, table: str) -> Any:
+        """Return one of the output tables as a pandas DataFrame; money as ``decimal.Decimal``."""
+        return self.to_arrow(table).to_pandas()
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from daskae.report.summary_text import render_summary
+
+        return f"<pre>{escape(render_summary(self.summary, color=False, width=100))}</pre>"
+
+
+def all_metrics(extra: Sequence[Metric] = ()) -> tuple[Metric, ...]:
+    """Return the built-in metrics and a user's own.
+
+    Raises
+    ------
+    SettingsError
+        If a name is taken.
+    """
+    metrics = (*BUILT_IN, *extra)
+    names = ["customer_id"]
+    for item in metrics:
+        if item.name in names or item.name.startswith("_"):
+            raise SettingsError("a metric's name is taken or not allowed", f"metric {item.name}", item.name)
+        names.append(item.name)
+    return metrics
+
+
+def make_context(settings: Settings, metrics: Sequence[Metric] = (), listeners: Sequence[Listener] = ()) -> RunContext:
+    """Return the context of a new run; nothing is written yet."""
+
+    def engine(plan: Plan) -> Any:
+        return create_engine(plan.engine, settings.cluster, settings.workers, settings.memory_limit)
+
+    return RunContext(settings, all_metrics(metrics), engine, listeners)
+
+
+def run_job(settings: Settings, metrics: Sequence[Metric] = (), listeners: Sequence[Listener] = ()) -> RunResult:
+    """Run a job to its end.
+
+    Parameters
+    ----------
+    settings : Settings
+    metrics : sequence of Metric
+        Further columns for ``customer_metrics``.
+    listeners : sequence of Listener
+        Told of every event; the run's own files are written in any case.
+
+    Raises
+    ------
+    DaskaeError
+        The target is as it was; ``error.summary`` is what is known of the run.
+    """
+    context = make_context(settings, metrics, listeners)
+    with ExitStack() as stack:
+        _open_records(context, stack)
+        context.emit(RunStarted(context.run_id, tuple(settings.inputs), mask_url(settings.to), str(context.run_dir)))
+        summary = _run_watched(context)
+    return RunResult(summary, context.tables)
+
+
+def _open_records(context: RunContext, stack: ExitStack) -> None:
+    """Create the run folder with its log and event file."""
+    try:
+        context.run_dir.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise SettingsError(
+            "the run folder cannot be created", str(context.run_dir), error.strerror or str(error), hint="set --work-dir"
+        ) from error
+    stack.enter_context(attach_log_file(context.run_dir / "run.log"))
+    events = stack.enter_context(EventLog(context.run_dir / "events.jsonl"))
+    context.listeners = (*context.listeners, events, LogEvents())
+
+
+def _run_watched(context: RunContext) -> RunSummary:
+    """Run, and leave a manifest however it ends."""
+    known: list[Plan] = []
+    try:
+        summary = _run_repairing(context, known)
+    except BaseException as error:
+        status: Status = "refused" if isinstance(error, GateError) else "failed"
+        if isinstance(error, KeyboardInterrupt):
+            status = "interrupted"
+        text = str(error) or type(error).__name__
+        (context.run_dir / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+        failed = summarize_failure(context, status, text, known[-1] if known else None)
+        with suppress(OSError):
+            write_manifest(failed, context)
+        context.emit(RunFinished(status, context.elapsed(), text))
+        if isinstance(error, DaskaeError):
+            error.summary = failed
+        raise
+    context.emit(RunFinished(summary.status, context.elapsed()))
+    return summary
+
+
+def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
+    """Plan and run; where an intermediate file turns out damaged, forget its task's output and do it again."""
+    for attempt in range(_ATTEMPTS):
+        plan = plan_run(context)
+        known.append(plan)
+        try:
+            summary = run_plan(plan, context)
+            sweep(plan, context)
+            return summary
+        except ExchangeError as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+            (Path(error.where).parent / MANIFEST).unlink(missing_ok=True)
+            context.emit(Warned(f"{error.what}: {error.where}; it is made again"))
+        finally:
+            if context.settings.fresh:
+                _drop_fresh(context)
+    raise AssertionError("unreachable")
+
+
+def _drop_fresh(context: RunContext) -> None:
+    """A fresh run leaves nothing for other runs; its finished tables are published by now."""
+    shutil.rmtree(context.run_dir / "fresh", ignore_errors=True)
+
+
+@contextmanager
+def terminate_like_interrupt() -> Iterator[None]:
+    """Treat SIGTERM, which batch systems and containers send, as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_: int, __: object) -> None:
+        raise Terminated
+
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+

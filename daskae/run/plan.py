@@ -1,0 +1,229 @@
+"""Turn the cut input into tasks, with what is done already and what memory they need; refuse what does not fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from daskae.config import Settings
+from daskae.engine.base import INLINE, choose_engine, cores
+from daskae.errors import PlanError
+from daskae.events import PlanReady
+from daskae.exchange import SLOTS, files_are_whole, load_manifest
+from daskae.monitor.memory import available_memory
+from daskae.partition import PartitionRef, PartitionResult, Segment
+from daskae.read.source import compression_of
+from daskae.run.context import RunContext
+from daskae.run.inputs import Source, require_columns
+from daskae.schema import build_contract
+from daskae.stages.map import FLUSH_BYTES
+from daskae.stages.spec import Spec, sample_table
+from daskae.units import format_bytes
+from daskae.validate.rules import ALL_COLUMNS, build_rules, require_boolean
+
+PACK_BYTES = 16 << 20
+"""Small files are put together into partitions of about this size."""
+BUCKET_BYTES = 64 << 20
+"""Input bytes behind one bucket, roughly."""
+_PACK_FILES = 2_000
+
+
+@dataclass(frozen=True)
+class MemoryTerm:
+    """One term of a task's projected memory."""
+
+    name: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will be run."""
+
+    source: Source
+    spec: Spec
+    refs: tuple[PartitionRef, ...]
+    reused: dict[str, PartitionResult]
+    """Results of partitions that need no run, by content id."""
+    folders: tuple[Path, ...]
+    """Output folder of each partition."""
+    buckets: int
+    engine: str
+    engine_reason: str
+    memory: tuple[MemoryTerm, ...]
+    allowed_bytes: int
+
+    @property
+    def projected_bytes(self) -> int:
+        """Memory one task is expected to need at most, the process included."""
+        return sum(term.nbytes for term in self.memory)
+
+    @property
+    def bucket_slots(self) -> list[tuple[int, int]]:
+        """The run of slots of each bucket."""
+        width = SLOTS // self.buckets
+        return [(first, first + width) for first in range(0, SLOTS, width)]
+
+
+def make_plan(source: Source, context: RunContext) -> Plan:
+    """Plan a run.
+
+    Raises
+    ------
+    SettingsError, InputError
+        If columns, rules or metrics do not fit the sources.
+    PlanError
+        If a task would need more memory than a worker has.
+    """
+    settings = context.settings
+    spec = make_spec(source, context)
+    maps = context.maps(spec.map_fingerprint)
+    known = {} if settings.fresh else _known_results(maps)
+    refs, reused = arrange(source.segments, known, min(settings.block_size, PACK_BYTES))
+    folders = tuple(maps / ref.content_id[:24] for ref in refs)
+    engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
+    buckets = bucket_count(source)
+    memory = project_memory(refs, source, buckets, engine, settings)
+    allowed = settings.memory_limit or _share(engine, settings)
+    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed)
+    _require_fit(plan)
+    context.emit(
+        PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine)
+    )
+    return plan
+
+
+def make_spec(source: Source, context: RunContext) -> Spec:
+    """Resolve columns, rules and metrics against the sources."""
+    settings = context.settings
+    contract = build_contract(
+        settings.columns, source.columns, scale=settings.money.scale, null_values=settings.input.null_values,
+        timezone=settings.input.timezone,
+    )  # fmt: skip
+    rules = build_rules(settings.rules, contract, source.columns)
+    require_boolean(rules, sample_table(contract, source.columns))
+    named = [name for rule in rules for name in rule.columns if name != ALL_COLUMNS and name not in contract.names]
+    require_columns(source.segments, [*contract.sources, *named])
+    return Spec(source.dialect, contract, rules, context.metrics, settings.metrics, settings.as_of)
+
+
+def _known_results(folder: Path) -> dict[tuple[str, ...], PartitionResult]:
+    """Map outputs of earlier runs under the same fingerprint, by their segments; damaged ones are left out."""
+    found: dict[tuple[str, ...], PartitionResult] = {}
+    if not folder.is_dir():
+        return found
+    for entry in sorted(folder.iterdir()):
+        manifest = load_manifest(entry)
+        if manifest is None:
+            continue
+        try:
+            result = PartitionResult.from_json(manifest)
+        except (KeyError, TypeError, ValueError):
+            continue
+        found[result.segment_ids] = result
+    return found
+
+
+def arrange(
+    segments: Sequence[Segment], known: dict[tuple[str, ...], PartitionResult], pack_bytes: int
+) -> tuple[tuple[PartitionRef, ...], dict[str, PartitionResult]]:
+    """Group segments into partitions, keeping groups whose output is there already.
+
+    Partitions of earlier runs whose segments are all still in the input stay as they are; what is left is packed in path
+    order. So a new file makes one new partition, and a removed one dissolves only its own.
+    """
+    by_id = {segment.content_id: segment for segment in segments}
+    refs: list[PartitionRef] = []
+    reused: dict[str, PartitionResult] = {}
+    taken: set[str] = set()
+    for ids, result in sorted(known.items(), key=lambda item: (-len(item[0]), item[0])):
+        if all(id_ in by_id and id_ not in taken for id_ in ids):
+            ref = PartitionRef(tuple(by_id[id_] for id_ in ids))
+            refs.append(ref)
+            reused[ref.content_id] = result
+            taken.update(ids)
+    rest = sorted((s for s in segments if s.content_id not in taken), key=lambda s: s.order)
+    refs += [PartitionRef(tuple(group)) for group in _packed(rest, pack_bytes)]
+    return tuple(sorted(refs, key=lambda ref: ref.segments[0].order)), reused
+
+
+def _packed(segments: Sequence[Segment], pack_bytes: int) -> list[list[Segment]]:
+    groups: list[list[Segment]] = []
+    size = 0
+    for segment in segments:
+        if groups and size + segment.nbytes <= pack_bytes and len(groups[-1]) < _PACK_FILES:
+            groups[-1].append(segment)
+            size += segment.nbytes
+        else:
+            groups.append([segment])
+            size = segment.nbytes
+    return groups
+
+
+def _expansion(segment: Segment) -> int:
+    """Text bytes behind one stored byte, roughly."""
+    if segment.kind == "parquet":
+        return 4
+    return 6 if segment.compression or compression_of(segment.path) else 1
+
+
+def bucket_count(source: Source) -> int:
+    """Choose the number of buckets from the input's bytes alone: a power of two."""
+    text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
+    wanted = -(-text_bytes // BUCKET_BYTES)
+    return min(SLOTS, 1 << max(0, (wanted - 1).bit_length()))
+
+
+def project_memory(
+    refs: Sequence[PartitionRef], source: Source, buckets: int, engine: str, settings: Settings
+) -> tuple[MemoryTerm, ...]:
+    """Name what a worker's memory will be used for, at most.
+
+    The factors are measured on generated orders with a margin: accepted rows take about as many bytes as their text and
+    are there twice while they are sorted; a bucket's rows are there about three times while they are grouped.
+    """
+    at_once = (settings.workers or cores()) if engine == INLINE else 1
+    largest = max((ref.nbytes * max(_expansion(s) for s in ref.segments) for ref in refs), default=0)
+    held = min(largest, FLUSH_BYTES)
+    text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
+    bucket = text_bytes // buckets
+    work = MemoryTerm("rows of a partition, twice", 2 * held)
+    if 3 * bucket > work.nbytes:
+        work = MemoryTerm("rows of a bucket, three times", 3 * bucket)
+    return (
+        MemoryTerm("the process with its libraries", 220 << 20),
+        MemoryTerm("windows of text and cells", at_once * (64 << 20)),
+        MemoryTerm(f"{work.name}, {at_once} at once", at_once * work.nbytes),
+    )
+
+
+def _share(engine: str, settings: Settings) -> int:
+    free = int(available_memory() * 0.9)
+    return free if engine == INLINE else free // (settings.workers or cores())
+
+
+def _require_fit(plan: Plan) -> None:
+    if plan.projected_bytes <= plan.allowed_bytes:
+        return
+    worst = max(plan.memory, key=lambda term: term.nbytes)
+    terms = "; ".join(f"{term.name} {format_bytes(term.nbytes)}" for term in plan.memory)
+    raise PlanError(
+        "a task would need more memory than a worker has", f"largest term: {worst.name}",
+        f"{format_bytes(plan.projected_bytes)} = {terms}", format_bytes(plan.allowed_bytes),
+        "lower --block-size, use fewer --workers, or raise --memory-limit",
+    )  # fmt: skip
+
+
+def damaged_parts(plan: Plan) -> list[int]:
+    """Return the reused partitions whose files are not what their manifest says."""
+    return [
+        i
+        for i, ref in enumerate(plan.refs)
+        if ref.content_id in plan.reused
+        and not files_are_whole(plan.folders[i], list(plan.reused[ref.content_id].files.values()), thorough=True)
+    ]
+
+
+def as_of_text(day: date | None) -> str:
+    """Write a day, or nothing."""
+    return day.isoformat() if day else ""

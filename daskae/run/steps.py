@@ -1,0 +1,211 @@
+"""The stages that run tasks; each looks first for what an earlier run left under the same identity.
+
+A step's output folder is named by a hash of everything that decides it: what it reads, which slots, and the settings that
+matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daskae.aggregate.aggregation import Facts
+from daskae.aggregate.cohort import Cell, merge_cells
+from daskae.aggregate.rfm import score_cuts
+from daskae.engine.base import Engine
+from daskae.events import Stage, TaskDone
+from daskae.exchange import load_manifest
+from daskae.hashing import digest_texts
+from daskae.partition import PartitionResult
+from daskae.run.context import RunContext
+from daskae.run.plan import Plan, damaged_parts
+from daskae.stages.finalize import FinalizeTask, finalize_bucket
+from daskae.stages.layout import Layout, build_layout
+from daskae.stages.map import process_partition
+from daskae.stages.quarantine import QuarantineTask, quarantine_partition
+from daskae.stages.reduce import RANK_MEASURES, ReduceTask, reduce_bucket
+from daskae.stages.unique import UniqueTask, find_duplicates
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Results of all partitions, in the plan's order."""
+
+    results: tuple[PartitionResult, ...]
+    layout: Layout
+    layout_path: Path
+    identity: str
+    """Hash of which partitions there are and where their rows stand."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Outputs of a later stage, in the order of its tasks."""
+
+    folders: tuple[Path, ...]
+    manifests: tuple[dict[str, Any], ...]
+    identity: str
+
+    def files(self, role: str) -> list[Path]:
+        """List the files that the manifests name under a role."""
+        pairs = zip(self.folders, self.manifests, strict=True)
+        return [folder / manifest[role] for folder, manifest in pairs if manifest[role]]
+
+
+@dataclass(frozen=True)
+class Final:
+    """Finished customer rows, and what is known of the whole data set."""
+
+    step: Step
+    facts: Facts
+    cells: tuple[Cell, ...]
+    first_day: date | None
+    last_day: date | None
+
+
+def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
+    """Run the map task of every partition that has no valid output."""
+    results = [plan.reused.get(ref.content_id) for ref in plan.refs]
+    for i in damaged_parts(plan):
+        (plan.folders[i] / "manifest.json").unlink(missing_ok=True)
+        results[i] = None
+    todo = [i for i, result in enumerate(results) if result is None]
+    total = sum(plan.refs[i].nbytes for i in todo)
+    with context.stage("map", len(todo), len(results) - len(todo), total):
+        tasks = [(plan.refs[i], plan.folders[i]) for i in todo]
+        for outcome in engine.run(_map_one, tasks, plan.spec):
+            i = todo[outcome.index]
+            results[i] = outcome.value
+            _tell(context, "map", str(plan.refs[i]), outcome.value.rows, plan.refs[i].nbytes, outcome)
+    done = [result for result in results if result is not None]
+    layout = build_layout(plan.refs, done, plan.folders)
+    path = context.run_dir / "layout.json"
+    layout.save(path)
+    places = [f"{result.part_id}:{part.overall}:{part.files}" for result, part in zip(done, layout.parts, strict=True)]
+    return Mapped(tuple(done), layout, path, digest_texts(plan.spec.map_fingerprint, *places))
+
+
+def _map_one(task: Any, spec: Any) -> PartitionResult:
+    ref, folder = task
+    return process_partition(ref, spec, folder)
+
+
+def _tell(context: RunContext, stage: Stage, task: str, rows: int, nbytes: int, outcome: Any) -> None:
+    context.peak_bytes = max(context.peak_bytes, outcome.peak_bytes)
+    context.emit(TaskDone(stage, task, rows, nbytes, outcome.peak_bytes, outcome.seconds))
+
+
+def _run_step(
+    stage: Stage,
+    tasks: Sequence[Any],
+    function: Callable[..., dict[str, Any]],
+    shared: tuple[Any, ...],
+    engine: Engine,
+    context: RunContext,
+    identity: str,
+    rows: str,
+) -> Step:
+    """Run the tasks whose folders hold no valid output; ``rows`` names the manifest's count for the progress."""
+    manifests = [None if context.settings.fresh else _valid(task.folder) for task in tasks]
+    todo = [i for i, manifest in enumerate(manifests) if manifest is None]
+    with context.stage(stage, len(todo), len(tasks) - len(todo)):
+        for outcome in engine.run(function, [tasks[i] for i in todo], *shared):
+            i = todo[outcome.index]
+            manifests[i] = outcome.value
+            _tell(context, stage, f"{stage} {i + 1}", outcome.value[rows], 0, outcome)
+    return Step(tuple(task.folder for task in tasks), tuple(m for m in manifests if m is not None), identity)
+
+
+def _valid(folder: Path) -> dict[str, Any] | None:
+    """A manifest whose files are all there."""
+    manifest = load_manifest(folder)
+    if manifest is None:
+        return None
+    names = [manifest.get(role) for role in ("file", "late")]
+    if states := manifest.get("states"):
+        names += [f"{states}.arrow", *(f"{states}-{measure}.npy" for measure in RANK_MEASURES)]
+    return manifest if all((folder / name).exists() for name in names if name) else None
+
+
+def find_repeated(plan: Plan, mapped: Mapped, engine: Engine, context: RunContext) -> list[Step]:
+    """For each unique rule by key, name the rows that repeat a key."""
+    steps = []
+    for i, rule in enumerate(plan.spec.keyed_rules):
+        identity = digest_texts("unique", str(i), rule.definition, mapped.identity)
+        tasks = [
+            UniqueTask(i, first, last, context.steps(digest_texts(identity, str(first), str(last))))
+            for first, last in plan.bucket_slots
+        ]
+        steps.append(
+            _run_step("unique", tasks, find_duplicates, (mapped.layout_path,), engine, context, identity, "checked")
+        )
+    return steps
+
+
+def reduce_buckets(plan: Plan, mapped: Mapped, repeated: Sequence[Step], engine: Engine, context: RunContext) -> Step:
+    """Aggregate every bucket of customers."""
+    files = tuple(tuple(step.files("file")) for step in repeated)
+    # What decides the result beside the rows is in the spec, but as_of and the metric settings matter only later.
+    definition = replace(plan.spec, as_of=None).fingerprint
+    identity = digest_texts("reduce", definition, mapped.identity, *(str(path) for paths in files for path in paths))
+    tasks = [
+        ReduceTask(first, last, files, context.steps(digest_texts(identity, str(first), str(last))))
+        for first, last in plan.bucket_slots
+    ]
+    shared = (plan.spec, mapped.layout_path)
+    return _run_step("reduce", tasks, reduce_bucket, shared, engine, context, identity, "lines")
+
+
+def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> Final:
+    """Find what is true of the whole data set, then finish the customer rows with it."""
+    manifests = reduced.manifests
+    cells = tuple(merge_cells(manifest["cohort"] for manifest in manifests))
+    last_days = [manifest["last_day"] for manifest in manifests if manifest["last_day"]]
+    last = date.fromisoformat(max(last_days)) if last_days else date(1970, 1, 1)
+    pairs = [(folder, m["states"]) for folder, m in zip(reduced.folders, manifests, strict=True) if m["states"]]
+    cuts = {
+        measure: score_cuts([np.load(folder / f"{stem}-{measure}.npy", mmap_mode="r") for folder, stem in pairs])
+        for measure in RANK_MEASURES
+    }
+    customers = sum(manifest["customers"] for manifest in manifests)
+    facts = Facts(plan.spec.as_of or last, plan.spec.contract.scale, plan.spec.settings, customers, cuts)
+    identity = digest_texts("finalize", reduced.identity, plan.spec.fingerprint, repr(facts))
+    tasks = [
+        FinalizeTask(folder / f"{stem}.arrow", context.steps(digest_texts(identity, str(i))))
+        for i, (folder, stem) in enumerate(pairs)
+    ]
+    step = _run_step("finalize", tasks, finalize_bucket, (plan.spec, facts), engine, context, identity, "rows")
+    first_days = [date.fromisoformat(manifest["first_day"]) for manifest in manifests if manifest["first_day"]]
+    return Final(step, facts, cells, min(first_days, default=None), last if last_days else None)
+
+
+def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, context: RunContext) -> dict[str, list[Any]]:
+    """Write all rejected rows to the run folder; return up to five samples a reason."""
+    late = tuple(reduced.files("late"))
+    late_parts = _parts_with_late(late)
+    parts = [i for i, result in enumerate(mapped.results) if "rejects" in result.files or i in late_parts]
+    samples: dict[str, list[Any]] = {}
+    if not parts:
+        return samples
+    folder = context.run_dir / "quarantine"
+    folder.mkdir(exist_ok=True)
+    tasks = [QuarantineTask(i, plan.refs[i], late, folder / f"rejected-{i:05d}.parquet") for i in parts]
+    with context.stage("quarantine", len(tasks)):
+        found: dict[int, dict[str, list[Any]]] = {}
+        for outcome in engine.run(quarantine_partition, tasks, plan.spec, mapped.layout_path):
+            found[outcome.index] = outcome.value
+            _tell(context, "quarantine", f"quarantine {parts[outcome.index]}", 0, 0, outcome)
+    for index in sorted(found):
+        for reason, rows in found[index].items():
+            samples.setdefault(reason, []).extend(rows)
+    return {reason: rows[:5] for reason, rows in samples.items()}
+
+
+def _parts_with_late(files: Sequence[Path]) -> set[int]:
+    from daskae.exchange import read_frame
+
+    frame = read_frame(files, columns=["part"])
+    return set(frame["part"].unique().to_list()) if frame.height else set()

@@ -1,0 +1,60 @@
+"""Keep the work directory within its bounds: what no run has used for long goes first."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from daskae.exchange import MANIFEST
+from daskae.run.context import RunContext
+from daskae.run.plan import Plan
+
+_HOUR = 3600.0
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    used: float
+    nbytes: int
+
+
+def sweep(plan: Plan, context: RunContext) -> None:
+    """Remove outputs of partitions and steps that are too old, then the least used until the rest is small enough.
+
+    Outputs used by this run are marked as used now; what was touched within the last hour is left, because another run
+    may be using it. Failures are of no consequence: the next run tries again.
+    """
+    if context.settings.fresh:
+        return
+    now = time.time()
+    for folder in plan.folders:
+        with suppress(OSError):
+            os.utime(folder / MANIFEST)
+    for table in context.tables:
+        for path in table.files:
+            with suppress(OSError):
+                os.utime(path.parent / MANIFEST)
+    entries = sorted(_entries(context.work), key=lambda entry: entry.used)
+    total = sum(entry.nbytes for entry in entries)
+    for entry in entries:
+        too_old = now - entry.used > context.settings.work.keep_days * _DAY
+        if not too_old and total <= context.settings.work.keep:
+            break
+        if now - entry.used > _HOUR:
+            shutil.rmtree(entry.path, ignore_errors=True)
+            total -= entry.nbytes
+
+
+def _entries(work: Path) -> Iterator[_Entry]:
+    folders = [*work.glob("maps/*/*"), *work.glob("steps/*")]
+    for folder in folders:
+        files = [item for item in folder.iterdir() if item.is_file()] if folder.is_dir() else []
+        manifest = folder / MANIFEST
+        with suppress(OSError):
+            used = (manifest if manifest.exists() else folder).stat().st_mtime
+            yield _Entry(folder, used, sum(item.stat().st_size for item in files))

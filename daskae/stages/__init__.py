@@ -1,0 +1,1 @@
+"""The tasks: each takes small records and file names, writes files, and returns small records."""

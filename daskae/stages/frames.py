@@ -1,0 +1,42 @@
+"""Orders as people write functions on them: a pandas DataFrame with exact decimals."""
+
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from daskae.aggregate.aggregation import CUSTOMER, FrameMetric
+from daskae.aggregate.customer import arrow_type
+from daskae.errors import DaskaeError
+from daskae.stages.spec import Spec
+
+
+def orders_for_people(orders: pl.DataFrame, spec: Spec) -> Any:
+    """Turn orders with integer units into a pandas DataFrame with Arrow types; money as exact decimals."""
+    import pandas as pd
+
+    target = pl.Decimal(38, spec.contract.scale)
+    decimals = ["amount", *(column.name for column in spec.extra_columns if column.dtype == "decimal")]
+    unit = pl.lit(10**spec.contract.scale, dtype=pl.Decimal(38, 0))
+    shown = orders.with_columns((pl.col(name).cast(target) / unit).cast(target).alias(name) for name in decimals)
+    return shown.select(CUSTOMER, pl.exclude(CUSTOMER)).to_arrow().to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def evaluate(metric: FrameMetric, orders: Any, customers: pl.Series, scale: int) -> pl.Series:
+    """Call a frame metric and line its values up with the customers.
+
+    Raises
+    ------
+    DaskaeError
+        If the function fails, or does not return one value a customer of the declared kind.
+    """
+    try:
+        values = metric.function(orders)
+        lined = values.reindex(customers.to_list())
+        arrow = pa.array(lined, from_pandas=True).cast(arrow_type(metric.kind, scale))
+    except Exception as error:
+        raise DaskaeError(
+            "a metric's function failed", f"metric {metric.name}", f"{type(error).__name__}: {error}"[:300],
+            "a pandas Series indexed by customer_id, one value a customer",
+        ) from error  # fmt: skip
+    return pl.Series(f"{metric.name}.frame", pl.from_arrow(arrow))

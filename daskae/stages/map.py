@@ -1,0 +1,197 @@
+"""The map task: one partition in; accepted rows by customer, keys by key hash, and rejected rows out."""
+
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from daskae.errors import ConservationError
+from daskae.exchange import ExchangeWriter, commit, slots_of
+from daskae.hashing import hash_rows, hash_text
+from daskae.partition import ExchangeFile, PartitionRef, PartitionResult, Segment
+from daskae.read.batch import Batch
+from daskae.read.reader import read_segments
+from daskae.stages.spec import Spec
+from daskae.validate.check import REJECT_SCHEMA, Checked, RuleCounts, check_batch
+
+FLUSH_BYTES = 128 << 20
+"""Accepted rows held before they are sorted and written; more than one flush happens for compressed files only."""
+
+
+def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionResult:
+    """Read, check and write one partition.
+
+    Parameters
+    ----------
+    ref : PartitionRef
+    spec : Spec
+    folder : Path
+        Where this partition's output belongs; a manifest there means that it is done.
+
+    Returns
+    -------
+    PartitionResult
+        Counts and file names; the rows stay on disk.
+
+    Raises
+    ------
+    InputError
+        If a source cannot be read to its end.
+    ConservationError
+        If rows got lost; a bug.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _Output(spec, folder, len(ref.segments)) as output:
+        for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
+            output.add(batch, check_batch(batch.cells, batch.row_numbers(), spec.contract, spec.rules))
+        files = output.finish()
+    result = PartitionResult(
+        part_id=ref.content_id,
+        segment_ids=tuple(segment.content_id for segment in ref.segments),
+        segment_rows=tuple(output.rows),
+        segment_rejected=tuple(output.rejected),
+        rejected_by_rule=dict(output.reasons),
+        rule_states={name: {"checked": c.checked, "affected": c.affected} for name, c in output.counts.items()},
+        files=files,
+    )
+    kept = files["rows"].rows if "rows" in files else 0
+    if result.rows != kept + result.rejected:
+        raise ConservationError("rows got lost in a partition", str(ref), f"{kept} + {result.rejected}", str(result.rows))
+    return PartitionResult.from_json(commit(folder, result.to_json()))
+
+
+@dataclass
+class _Output:
+    """Collects a partition's rows and writes them by slot."""
+
+    spec: Spec
+    folder: Path
+    segments: int
+    reasons: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, RuleCounts] = field(default_factory=dict)
+    total: int = 0
+    _held: list[pl.DataFrame] = field(default_factory=list)
+    _held_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.rows = [0] * self.segments
+        self.rejected = [0] * self.segments
+
+    def __enter__(self) -> "_Output":
+        self._stack = ExitStack()
+        self._rows = self._stack.enter_context(ExchangeWriter(self.folder, "rows"))
+        self._keys = [
+            self._stack.enter_context(ExchangeWriter(self.folder, f"keys-{i}"))
+            for i in range(len(self.spec.keyed_rules))
+        ]
+        self._rejects = self._stack.enter_context(ExchangeWriter(self.folder, "rejects"))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def add(self, batch: Batch, checked: Checked) -> None:
+        """Take one checked batch."""
+        self._reject(batch, checked)
+        for name, counts in checked.counts.items():
+            known = self.counts.setdefault(name, RuleCounts())
+            known.checked += counts.checked
+            known.affected += counts.affected
+        if len(checked.rows):
+            frame = self._exchange_frame(batch, checked)
+            self._held.append(frame)
+            self._held_bytes += int(frame.estimated_size())
+            if self._held_bytes > FLUSH_BYTES:
+                self._flush()
+        for span in batch.spans:
+            self.rows[span.segment] += span.rows
+        self.total += batch.count
+
+    def finish(self) -> dict[str, ExchangeFile]:
+        """Write what is held and describe all files."""
+        self._flush()
+        writers = {"rows": self._rows, "rejects": self._rejects} | {f"keys-{i}": w for i, w in enumerate(self._keys)}
+        return {key: file for key, writer in writers.items() if (file := writer.finish()) is not None}
+
+    def _exchange_frame(self, batch: Batch, checked: Checked) -> pl.DataFrame:
+        """Columns that later stages need: kept columns, the row's number in the partition, hashes and keys."""
+        table, spec = checked.accepted, self.spec
+        columns = [to_units(table[name]) for name in spec.kept_columns]
+        columns.append(pl.Series("seq", self.total + checked.rows, dtype=pl.UInt32))
+        columns.append(pl.Series("slot", slots_of(hash_text(table["customer_id"]))))
+        if spec.drops_repeated_rows:
+            texts = _as_texts(batch.cells if len(checked.rows) == batch.cells.height else _kept_cells(batch, checked))
+            columns += [pl.Series(f"row_hash_{lane}", hash_rows(texts, lane)) for lane in (0, 1)]
+        for i, rule in enumerate(spec.keyed_rules):
+            keys = _as_texts(table.select(rule.columns))
+            columns.append(pl.Series(f"key_hash_{i}", hash_rows(keys)))
+            columns += [key.alias(f"key_{i}_{j}") for j, key in enumerate(keys)]
+        return pl.DataFrame(columns)
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        frame = pl.concat(self._held, rechunk=False)
+        self._held, self._held_bytes = [], 0
+        slots = frame["slot"].to_numpy()
+        hashes = ["row_hash_0", "row_hash_1"] if self.spec.drops_repeated_rows else []
+        self._rows.append(frame.select([*self.spec.kept_columns, "seq", *hashes]), slots)
+        for i, rule in enumerate(self.spec.keyed_rules):
+            names = [f"key_{i}_{j}" for j in range(len(rule.columns))]
+            keys = frame.select("seq", "slot", pl.col(f"key_hash_{i}").alias("key_hash"), *names).drop_nulls(names)
+            if keys.height:
+                self._keys[i].append(keys, slots_of(keys["key_hash"].to_numpy()))
+
+    def _reject(self, batch: Batch, checked: Checked) -> None:
+        """Write the batch's rejected rows with their raw text."""
+        broken = _broken_rows(batch, checked.rejected.schema)
+        rejected = pl.concat([broken, checked.rejected]).sort("row") if broken.height else checked.rejected
+        if not rejected.height:
+            return
+        rows = rejected["row"].to_numpy()
+        raw, offsets = batch.raw(rows)
+        starts = np.cumsum([0, *(span.rows for span in batch.spans)])
+        span = np.searchsorted(starts, rows, side="right") - 1
+        segments = np.array([item.segment for item in batch.spans])
+        before = np.array([self.rows[item.segment] for item in batch.spans]) - starts[:-1]
+        frame = rejected.with_columns(
+            pl.Series("row", rows + before[span]), raw.alias("raw"), offsets.alias("byte_offset"),
+            pl.Series("segment", segments[span], dtype=pl.UInt32),
+        ).select("segment", *REJECT_SCHEMA)  # fmt: skip
+        self._rejects.append(frame, np.zeros(frame.height, np.uint16))
+        for segment, count in zip(*np.unique(segments[span], return_counts=True), strict=True):
+            self.rejected[int(segment)] += int(count)
+        self.reasons.update(dict(rejected["reason"].value_counts().iter_rows()))
+
+
+def _broken_rows(batch: Batch, schema: pl.Schema) -> pl.DataFrame:
+    """Describe records that could not be split into cells."""
+    return pl.DataFrame(
+        {
+            "row": [item.row for item in batch.broken],
+            "reason": [item.reason for item in batch.broken],
+            "reasons": [[item.reason] for item in batch.broken],
+            "column": [None for _ in batch.broken],
+            "value": [item.message for item in batch.broken],
+        },
+        schema=schema,
+    )
+
+
+def to_units(values: pl.Series) -> pl.Series:
+    """Turn decimals into integer units, exactly; other columns stay."""
+    return values.to_physical().cast(pl.Int64) if isinstance(values.dtype, pl.Decimal) else values
+
+
+def _as_texts(table: pl.DataFrame) -> list[pl.Series]:
+    return [table[name].cast(pl.String) for name in table.columns]
+
+
+def _kept_cells(batch: Batch, checked: Checked) -> pl.DataFrame:
+    """The source cells of accepted rows, found by their index in the batch."""
+    keep: NDArray[np.bool_] = np.isin(batch.row_numbers(), checked.rows, assume_unique=True)
+    return batch.cells.filter(pl.Series(keep))

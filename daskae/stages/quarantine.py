@@ -1,0 +1,115 @@
+"""The quarantine task: every rejected row of a partition, raw, with its file, place and reasons, as Parquet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from daskae.exchange import read_frame, read_slots
+from daskae.partition import PartitionRef
+from daskae.read.reader import raw_batches
+from daskae.stages.layout import Layout
+from daskae.stages.spec import Spec
+
+SAMPLES = 5
+
+QUARANTINE_COLUMNS = ("file", "row_number", "byte_offset", "reason", "reasons", "column", "value", "raw")
+
+
+@dataclass(frozen=True)
+class QuarantineTask:
+    """One partition that has rejected rows."""
+
+    part: int
+    ref: PartitionRef
+    late: tuple[Path, ...]
+    """Files of rows that reduce tasks rejected."""
+    target: Path
+    """The Parquet file to write."""
+
+
+def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) -> dict[str, list[list[object]]]:
+    """Write the rejected rows of one partition, in input order.
+
+    Returns
+    -------
+    dict
+        Up to five samples a reason: file, row number, raw text.
+    """
+    layout = Layout.load(layout_path).parts[task.part]
+    early_path = layout.path("rejects")
+    frames = [read_frame([early_path])] if early_path is not None else []
+    late = _late_rows(task, spec)
+    if late.height:
+        frames.append(_described(late, task.ref, layout.starts, spec))
+    rows = pl.concat([frame.select(sorted(frames[0].columns)) for frame in frames])
+    segment = rows["segment"].to_numpy()
+    labels = pl.Series([item.label for item in task.ref.segments], dtype=pl.String)
+    table = rows.with_columns(
+        labels.gather(rows["segment"]).alias("file"),
+        (pl.col("row") + pl.Series(np.array(layout.in_file)[segment]) + 1).alias("row_number"),
+        pl.Series("_order", np.array(layout.overall)[segment]) + pl.col("row"),
+    )
+    table = table.sort("_order").select(QUARANTINE_COLUMNS)
+    temporary = task.target.with_suffix(".tmp")
+    pq.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()), temporary, compression="zstd")
+    temporary.replace(task.target)
+    return _samples(table)
+
+
+def _samples(table: pl.DataFrame) -> dict[str, list[list[object]]]:
+    picked = table.group_by("reason", maintain_order=True).head(SAMPLES).select("reason", "file", "row_number", "raw")
+    samples: dict[str, list[list[object]]] = {}
+    for reason, file, row, raw in picked.iter_rows():
+        samples.setdefault(reason, []).append([file, row, (raw or "")[:200]])
+    return samples
+
+
+def _late_rows(task: QuarantineTask, spec: Spec) -> pl.DataFrame:
+    """Rows of this partition that broke global rules, with their reasons in the rules' order."""
+    slot = task.part % 256
+    tables = [pl.DataFrame(pl.from_arrow(t)) for path in task.late for t in read_slots(path, slot, slot + 1)]
+    if not tables:
+        return pl.DataFrame()
+    late = pl.concat(tables).filter(pl.col("part") == task.part).sort("seq")
+    names = [
+        pl.when(pl.col(f"broken_{i}")).then(pl.lit(rule.name)).alias(f"n{i}") for i, rule in enumerate(spec.global_rules)
+    ]
+    marked = late.select("seq", *names)
+    reasons = pl.concat_list(f"n{i}" for i in range(len(names))).list.drop_nulls()
+    return marked.select("seq", reasons.alias("reasons")).with_columns(pl.col("reasons").list.first().alias("reason"))
+
+
+def _described(late: pl.DataFrame, ref: PartitionRef, starts: tuple[int, ...], spec: Spec) -> pl.DataFrame:
+    """Read the raw text of late rejects from their source again; they were good rows when they were first read."""
+    seq = late["seq"].to_numpy().astype(np.int64)
+    segment = np.searchsorted(np.array(starts), seq, side="right") - 1
+    row = seq - np.array(starts)[segment]
+    raw: list[pl.Series] = []
+    offsets: list[pl.Series] = []
+    for index in np.unique(segment):
+        texts, places = _raw_rows(ref, int(index), row[segment == index], spec)
+        raw.append(texts)
+        offsets.append(places)
+    nothing = pl.lit(None, dtype=pl.String)
+    return late.drop("seq").with_columns(
+        pl.Series("segment", segment, dtype=pl.UInt32), pl.Series("row", row), pl.concat(raw).alias("raw"),
+        pl.concat(offsets).alias("byte_offset"), nothing.alias("column"), nothing.alias("value"),
+    )  # fmt: skip
+
+
+def _raw_rows(ref: PartitionRef, index: int, rows: np.ndarray, spec: Spec) -> tuple[pl.Series, pl.Series]:
+    """Raw texts and offsets of rows of a segment, given in rising order."""
+    texts, offsets, done = [], [], 0
+    for count, raw in raw_batches(ref.segments[index], spec.dialect, spec.columns_to_read):
+        inside = rows[(rows >= done) & (rows < done + count)] - done
+        if len(inside):
+            text, place = raw(inside)
+            texts.append(text)
+            offsets.append(place)
+        done += count
+        if done > rows[-1]:
+            break
+    return pl.concat(texts), pl.concat(offsets)

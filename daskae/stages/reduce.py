@@ -1,0 +1,199 @@
+"""The reduce task: all rows of a range of customers at once; states, cohort cells and late rejects out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from daskae.aggregate.aggregation import CUSTOMER, FrameMetric, chunk
+from daskae.aggregate.cohort import bucket_cells
+from daskae.aggregate.customer import RANKED, require_in_range
+from daskae.aggregate.orders import lines_to_orders
+from daskae.exchange import ExchangeWriter, commit, read_slots
+from daskae.hashing import hash_text
+from daskae.stages.layout import Layout
+from daskae.stages.spec import Spec
+from daskae.validate.rules import ALL_COLUMNS
+
+CODE = "_code"
+POSITION = "_position"
+RANK_MEASURES = tuple(RANKED)
+
+
+@dataclass(frozen=True)
+class ReduceTask:
+    """One bucket: a run of slots."""
+
+    first: int
+    last: int
+    repeated: tuple[tuple[Path, ...], ...]
+    """For each keyed rule, the files that name rows with a repeated key."""
+    folder: Path
+
+
+def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, Any]:
+    """Aggregate the customers of a bucket.
+
+    Returns
+    -------
+    dict
+        The manifest: ``customers``, ``lines``, ``orders``, ``states`` (file), ``late`` (file or None), ``late_first`` and
+        ``late_affected`` (rows by global rule), ``cohort`` (cells, see :mod:`daskae.aggregate.cohort`), ``first_day``, ``last_day``.
+    """
+    layout = Layout.load(layout_path)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    lines = _read_lines(task, layout)
+    lines, late = _without_repeated(lines, task, spec, layout)
+    summary = _write_late(task.folder, late, spec)
+    if not lines.height:
+        return commit(task.folder, {**summary, "customers": 0, "lines": 0, "orders": 0, "states": None, "cohort": [],
+            "first_day": None, "last_day": None})
+    lines, customers = _encode_customers(lines)
+    orders = _orders(lines, spec)
+    states = chunk(orders, spec.states, by=CODE).sort(CODE)
+    require_in_range(orders, states)
+    cells = bucket_cells(orders.select(CODE, "order_date", "amount"), states, CODE)
+    first_day, last_day = states["first"].dt.date().min(), states["last"].dt.date().max()
+    states = states.with_columns(customers.alias(CUSTOMER)).drop(CODE)
+    states = _with_frame_metrics(states, orders, customers, spec)
+    name = _write_states(task.folder, states)
+    return commit(task.folder, {
+        **summary, "customers": states.height, "lines": lines.height, "orders": orders.height, "states": name,
+        "cohort": cells, "first_day": str(first_day), "last_day": str(last_day),
+    })  # fmt: skip
+
+
+def _read_lines(task: ReduceTask, layout: Layout) -> pl.DataFrame:
+    frames = []
+    for part, path in layout.paths("rows"):
+        for table in read_slots(path, task.first, task.last):
+            frame = pl.DataFrame(pl.from_arrow(table))
+            frames.append(frame.with_columns(pl.lit(part, dtype=pl.UInt32).alias("part")))
+    return pl.concat(frames, rechunk=False) if frames else pl.DataFrame()
+
+
+def _positions(frame: pl.DataFrame, layout: Layout) -> pl.Series:
+    """Place in the input of each row; rows of a partition stand together."""
+    pieces = [
+        layout.positions(int(part[0]), piece["seq"])  # type: ignore[call-overload]
+        for part, piece in frame.select("part", "seq").partition_by("part", as_dict=True, maintain_order=True).items()
+    ]
+    return pl.Series(POSITION, np.concatenate(pieces) if pieces else np.empty(0, np.int64))
+
+
+def _without_repeated(
+    lines: pl.DataFrame, task: ReduceTask, spec: Spec, layout: Layout
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split off the rows that break a global rule; they get a boolean column for each rule they break."""
+    if not lines.height or not spec.global_rules:
+        return lines, pl.DataFrame()
+    marks, keyed = [], iter(task.repeated)
+    for i, rule in enumerate(spec.global_rules):
+        if rule.columns == (ALL_COLUMNS,):
+            mark = _repeats_a_row(lines, layout)
+        else:
+            mark = _named(lines, [table for path in next(keyed) for table in read_slots(path, task.first, task.last)])
+        marks.append(mark.alias(f"broken_{i}"))
+    broken = np.logical_or.reduce([mark.to_numpy() for mark in marks])
+    if not broken.any():
+        return lines, pl.DataFrame()
+    late = lines.select("part", "seq").with_columns(marks).filter(pl.Series(broken))
+    return lines.filter(pl.Series(~broken)), late
+
+
+def _repeats_a_row(lines: pl.DataFrame, layout: Layout) -> pl.Series:
+    """Whether all raw fields of a row equal an earlier row's, by two independent 64-bit hashes of them."""
+    hashes = ["row_hash_0", "row_hash_1"]
+    twice = lines["row_hash_0"].is_duplicated()
+    result = pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
+    if not twice.any():
+        return result
+    rows = twice.arg_true()
+    some = lines.select("part", "seq", *hashes)[rows]
+    some = some.with_columns(_positions(some, layout))
+    later = some.select(pl.col(POSITION) > pl.col(POSITION).min().over(hashes)).to_series()
+    return result.scatter(rows, later)
+
+
+def _named(lines: pl.DataFrame, tables: list[Any]) -> pl.Series:
+    """Whether a row is named in tables of (part, seq)."""
+    if not tables:
+        return pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
+    key = (pl.col("part").cast(pl.UInt64) * 2**32 + pl.col("seq")).alias("key")
+    named = pl.concat([pl.DataFrame(pl.from_arrow(table)).select(key) for table in tables]).to_series()
+    return lines.select(key.is_in(named.implode())).to_series()
+
+
+def _write_late(folder: Path, late: pl.DataFrame, spec: Spec) -> dict[str, Any]:
+    """Write rows rejected here by partition, and count them by the first rule they broke and by every rule."""
+    names = [rule.name for rule in spec.global_rules]
+    marks = [name for name in late.columns if name.startswith("broken_")]
+    affected = {name: int(late[mark].sum()) for name, mark in zip(names, marks, strict=False)}
+    firsts: dict[str, int] = {}
+    seen = pl.repeat(False, late.height, dtype=pl.Boolean, eager=True)
+    for name, mark in zip(names, marks, strict=False):
+        firsts[name] = int((late[mark] & ~seen).sum())
+        seen |= late[mark]
+    with ExchangeWriter(folder, "late") as writer:
+        if late.height:
+            writer.append(late, (late["part"] % 256).cast(pl.UInt16).to_numpy())
+        file = writer.finish()
+    return {"late": file.name if file else None, "late_first": firsts, "late_affected": affected}
+
+
+def _encode_customers(lines: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """Number the customers in the order of (hash, id), which no partitioning changes."""
+    encoded = lines[CUSTOMER].to_arrow().dictionary_encode()
+    names = pl.Series(CUSTOMER, pl.from_arrow(encoded.dictionary), dtype=pl.String)
+    order = pl.DataFrame({"h": hash_text(names), "c": names}).with_row_index("i").sort("h", "c")["i"]
+    rank = np.empty(len(names), np.uint32)
+    rank[order.to_numpy()] = np.arange(len(names), dtype=np.uint32)
+    codes = pl.Series(CODE, rank[np.asarray(encoded.indices)])
+    return lines.drop(CUSTOMER).with_columns(codes), names.gather(order)
+
+
+def _orders(lines: pl.DataFrame, spec: Spec) -> pl.DataFrame:
+    """Orders with the extra columns that metrics use: numbers summed, others from the earliest line."""
+    if spec.rows_are_orders and "order_id" in lines.columns:
+        orders = lines_to_orders(lines.drop("order_id"), CODE).with_columns(lines["order_id"])
+    else:
+        orders = lines_to_orders(lines, CODE)
+    extras = [column.name for column in spec.extra_columns]
+    if not extras:
+        return orders
+    if "order_id" not in lines.columns or spec.rows_are_orders:
+        return orders.with_columns(lines[name] for name in extras)
+    first = lines.sort("order_date", "part", "seq").group_by(CODE, "order_id", maintain_order=True)
+    values = first.agg(
+        pl.col(column.name).sum() if column.dtype in ("decimal", "integer") else pl.col(column.name).first()
+        for column in spec.extra_columns
+    )
+    return orders.join(values, on=[CODE, "order_id"], how="left", nulls_equal=True)
+
+
+def _with_frame_metrics(states: pl.DataFrame, orders: pl.DataFrame, customers: pl.Series, spec: Spec) -> pl.DataFrame:
+    """Call the metrics that are functions on a pandas DataFrame."""
+    if not spec.frame_metrics:
+        return states
+    from daskae.stages.frames import evaluate, orders_for_people
+
+    frame = orders_for_people(orders.with_columns(customers.gather(orders[CODE]).alias(CUSTOMER)).drop(CODE), spec)
+    columns = [evaluate(item, frame, states[CUSTOMER], spec.contract.scale) for item in spec.frame_metrics]
+    return states.with_columns(columns)
+
+
+def _write_states(folder: Path, states: pl.DataFrame) -> str:
+    """Write states in customer order, and each ranked value sorted, for the order statistics."""
+    import secrets
+
+    stem = f"states-{secrets.token_hex(8)}"
+    states.write_ipc(folder / f"{stem}.arrow")
+    for measure, value in RANKED.items():
+        values = states.select(value.alias("v")).to_series().to_numpy()
+        np.save(folder / f"{stem}-{measure}.npy", np.sort(values.astype(np.int64)), allow_pickle=False)
+    return stem
+
+
+__all__ = ["FrameMetric", "ReduceTask", "reduce_bucket"]

@@ -1,0 +1,77 @@
+"""Bytes, seconds and money as people write and read them."""
+
+import re
+from decimal import Decimal
+
+_SUFFIXES = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def parse_bytes(text: str | int) -> int:
+    """Read a size such as ``64MiB``, ``2GB`` or ``1048576``.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a number with a known suffix, or is not positive.
+    """
+    if isinstance(text, int):
+        value = text
+    else:
+        match = _SIZE.fullmatch(text)
+        if match is None or match[2].lower() not in _SUFFIXES:
+            raise ValueError(f"{text!r} is not a size; write it like 64MiB, 2GB or 1048576")
+        value = int(Decimal(match[1]) * _SUFFIXES[match[2].lower()])
+    if value <= 0:
+        raise ValueError(f"a size must be positive, got {text!r}")
+    return value
+
+
+def format_bytes(value: float) -> str:
+    """Write a number of bytes with a binary suffix: ``64.0 MiB``."""
+    size = float(value)
+    for suffix in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if suffix == "B" else f"{size:.1f} {suffix}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def format_seconds(value: float) -> str:
+    """Write a duration: ``0.42 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def format_count(value: int) -> str:
+    """Write a count with thousands separated: ``1,234,567``."""
+    return f"{value:,}"
+
+
+def units_to_decimal(units: int, scale: int) -> Decimal:
+    """Turn an integer of 10**-scale units into a decimal: ``units_to_decimal(12345, 2) == Decimal("123.45")``."""
+    return Decimal(units).scaleb(-scale)
+
+
+def format_decimal(value: Decimal) -> str:
+    """Write a decimal plainly, without exponent and without zeros that say nothing: ``8911407.904``."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

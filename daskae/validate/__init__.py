@@ -1,0 +1,1 @@
+"""Rows in, good rows, rejected rows and rule states out."""

@@ -1,0 +1,265 @@
+"""Read cells as the contract's types, exactly, and say which cells cannot be read.
+
+A cell that cannot be read is never a null: the row is reported as failed with a reason. An empty cell (or one that holds a
+declared null text) is null.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+import polars as pl
+
+from daskae.schema import Column, Contract, sql_expression
+
+PRECISION = 38
+_INT64 = 2**63 - 1
+_BLANKS = " \t\r\n\u00a0"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Rows that break one requirement of the contract."""
+
+    reason: str
+    column: str
+    mask: pl.Series
+    """Boolean, one a row; True where it is broken."""
+
+
+@dataclass(frozen=True)
+class CastTable:
+    """The contract's columns for every row, null where a cell failed, and the failures in the order they count."""
+
+    table: pl.DataFrame
+    failures: list[Failure]
+
+
+_REASONS = {"datetime": "unparsable_date", "date": "unparsable_date", "decimal": "unparsable_number"}
+
+
+def cast_table(cells: pl.DataFrame, contract: Contract) -> CastTable:
+    """Turn source cells into contract columns.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        All of ``contract.sources``; text, or a typed source's own types.
+    contract : Contract
+    """
+    cells = _with_nulls(cells, contract)
+    values: dict[str, pl.Series] = {}
+    failures: list[Failure] = []
+    for column in contract.columns:
+        value, failed = _cast_column(cells, column, contract)
+        if column.name == "customer_id":
+            value, failed = _blank_as_null(value), None
+            _add(failures, "missing_customer_id", column, value.is_null())
+        elif column.name in ("order_date", "amount"):
+            failed = value.is_null()
+        if failed is not None:
+            reason = _REASONS.get(column.dtype, f"unparsable_{column.name}")
+            _add(failures, reason, column, failed)
+        values[column.name] = value.alias(column.name)
+    rank = ["missing_customer_id", "unparsable_date", "unparsable_number"]
+    failures.sort(key=lambda item: rank.index(item.reason) if item.reason in rank else len(rank))
+    return CastTable(pl.DataFrame(list(values.values())), failures)
+
+
+def _add(failures: list[Failure], reason: str, column: Column, mask: pl.Series) -> None:
+    if mask.any():
+        failures.append(Failure(reason, column.name, mask))
+
+
+def _with_nulls(cells: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Apply the declared null texts."""
+    if not contract.null_values:
+        return cells
+    texts = [name for name, dtype in cells.schema.items() if dtype == pl.String]
+    nulls = list(contract.null_values)
+    return cells.with_columns(
+        pl.when(pl.col(name).is_in(nulls)).then(None).otherwise(pl.col(name)).alias(name) for name in texts
+    )
+
+
+def _blank_as_null(values: pl.Series) -> pl.Series:
+    """Make texts of blanks only null; other texts stay as they are, blanks included."""
+    short = values.str.head(1).is_in(["", *_BLANKS])
+    if not short.any():
+        return values
+    blank = values.str.strip_chars(_BLANKS) == ""
+    return values.to_frame("v").select(pl.when(~blank).then(pl.col("v"))).to_series()
+
+
+def _cast_column(cells: pl.DataFrame, column: Column, contract: Contract) -> tuple[pl.Series, pl.Series | None]:
+    """Return the values and, unless a null says it, which rows failed."""
+    if column.dtype == "decimal":
+        return _decimal_column(cells, column, contract.scale)
+    if column.is_expression:
+        texts = cells.select(pl.col(name).cast(pl.String) for name in column.sources)
+        value = texts.select(sql_expression(column.source, f"columns.{column.name}").alias("value")).to_series()
+    else:
+        value = cells[column.source]
+    if column.dtype == "text":
+        return value.cast(pl.String), None
+    if column.dtype in ("datetime", "date"):
+        return _datetime(value, column, contract.timezone)
+    return _plain(value, column)
+
+
+def _plain(value: pl.Series, column: Column) -> tuple[pl.Series, pl.Series]:
+    """Integers, floats and booleans of free columns."""
+    if value.dtype == pl.String:
+        value = _empty_as_null(value.str.strip_chars(_BLANKS))
+    if column.dtype == "boolean" and value.dtype == pl.String:
+        words = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+        result = value.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+    else:
+        target = {"integer": pl.Int64(), "float": pl.Float64(), "boolean": pl.Boolean()}[column.dtype]
+        result = value.cast(target, strict=False)
+    return result, result.is_null() & value.is_not_null()
+
+
+def _empty_as_null(values: pl.Series) -> pl.Series:
+    return values.to_frame("v").select(pl.when(pl.col("v") != "").then(pl.col("v"))).to_series()
+
+
+def _datetime(value: pl.Series, column: Column, timezone: str) -> tuple[pl.Series, pl.Series]:
+    """Read dates and times; formats are tried in their order, each on what the earlier ones could not read."""
+    if value.dtype == pl.Date:
+        result = value.cast(pl.Datetime("us"))
+    elif isinstance(value.dtype, pl.Datetime):
+        zoned = value.dt.convert_time_zone(timezone) if value.dtype.time_zone else value
+        result = zoned.dt.replace_time_zone(None).cast(pl.Datetime("us"))
+    else:
+        value = value.cast(pl.String)
+        result = _by_formats(value, column.formats, timezone)
+    failed = result.is_null() & value.is_not_null()
+    if value.dtype == pl.String and failed.any():
+        failed &= value.str.strip_chars(_BLANKS) != ""
+    return (result.cast(pl.Date) if column.dtype == "date" else result), failed
+
+
+def _by_formats(value: pl.Series, formats: tuple[str, ...], timezone: str) -> pl.Series:
+    result = _parse_time(value, formats[0], timezone)
+    if not result.null_count():
+        return result
+    rows = result.is_null().arg_true()
+    rest = value.gather(rows).str.strip_chars(_BLANKS)
+    found = pl.Series([None] * len(rest), dtype=pl.Datetime("us"))
+    for time_format in formats:
+        if not found.null_count():
+            break
+        found = found.zip_with(found.is_not_null(), _parse_time(rest, time_format, timezone))
+    return result.scatter(rows, found)
+
+
+def _parse_time(value: pl.Series, time_format: str, timezone: str) -> pl.Series:
+    if any(mark in time_format for mark in ("%H", "%I", "%T", "%R", "%s", "%c", "%X")):
+        zoned = any(mark in time_format for mark in ("%z", "%:z", "%#z"))
+        parsed = value.str.to_datetime(
+            time_format, time_unit="us", time_zone="UTC" if zoned else None, strict=False, cache=False
+        )
+        return parsed.dt.convert_time_zone(timezone).dt.replace_time_zone(None) if zoned else parsed
+    return value.str.to_date(time_format, strict=False, cache=False).cast(pl.Datetime("us"))
+
+
+def _decimal_column(cells: pl.DataFrame, column: Column, scale: int) -> tuple[pl.Series, pl.Series]:
+    if not column.is_expression:
+        value, failed = to_decimal(cells[column.source], scale)
+    else:
+        value, failed = _decimal_expression(cells, column, scale)
+    units = value.to_physical()
+    beyond = (units > _INT64) | (units < -_INT64)
+    if beyond.any():
+        failed |= beyond.fill_null(False)
+        value = _nulled(value, failed)
+    return value, failed
+
+
+def _nulled(value: pl.Series, mask: pl.Series) -> pl.Series:
+    return pl.DataFrame({"v": value, "m": mask}).select(pl.when(~pl.col("m")).then(pl.col("v"))).to_series()
+
+
+def to_decimal(value: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
+    """Read a column as decimals with ``scale`` digits after the point.
+
+    Texts are read exactly and refused where they have more digits (zeros at the end do not count); a float column is
+    rounded, because its digits say nothing exact.
+
+    Returns
+    -------
+    values : Series of Decimal(38, scale)
+    failed : Series of Boolean
+        Where a cell holds something that is not such a number.
+    """
+    target = pl.Decimal(PRECISION, scale)
+    if value.dtype.is_float():
+        result = value.cast(pl.String).cast(target, strict=False)
+        return result, result.is_null() & value.is_not_null()
+    if isinstance(value.dtype, pl.Decimal):
+        result = value.cast(target, strict=False)
+        if (value.dtype.scale or 0) > scale:
+            lost = (result.cast(value.dtype, strict=False) != value).fill_null(False)
+            return _nulled(result, lost), lost
+        return result, result.is_null() & value.is_not_null()
+    if value.dtype != pl.String:
+        result = value.cast(target, strict=False)
+        return result, result.is_null() & value.is_not_null()
+    return _decimal_text(value, scale)
+
+
+def _decimal_text(text: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
+    target = pl.Decimal(PRECISION, scale)
+    result = text.cast(target, strict=False)
+    if result.null_count():
+        text = text.str.strip_chars(_BLANKS)
+        result = text.cast(target, strict=False)
+    inexact = text.str.contains(rf"[eE]|\.\d{{{scale}}}\d*[1-9]").fill_null(False)
+    if inexact.any():
+        rows = inexact.arg_true()
+        exact = pl.Series([_exact(item, scale) for item in text.gather(rows)], dtype=target)
+        result = result.scatter(rows, exact)
+    return result, (result.is_null() & (text != "")).fill_null(False)
+
+
+def _exact(text: str, scale: int) -> Decimal | None:
+    """Read one text that is written with an exponent or with many digits; None where it does not fit exactly."""
+    try:
+        number = Decimal(text)
+        if not number.is_finite() or abs(number.adjusted()) > PRECISION:
+            return None
+        rounded = round(number, scale)
+        return rounded if rounded == number and abs(rounded) < Decimal(10) ** (PRECISION - scale) else None
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
+
+
+def _decimal_expression(cells: pl.DataFrame, column: Column, scale: int) -> tuple[pl.Series, pl.Series]:
+    """Evaluate an expression over exact decimals; a product has the digits of both factors, so nothing is rounded."""
+    operands: dict[str, pl.Series] = {}
+    failed = pl.repeat(False, cells.height, dtype=pl.Boolean, eager=True)
+    for name in column.sources:
+        operands[name], bad = to_decimal(cells[name], scale)
+        failed |= bad
+    expression = sql_expression(column.source, f"columns.{column.name}").alias("value")
+    wide, overflow = _evaluate(pl.DataFrame(operands), expression)
+    value, inexact = to_decimal(wide, scale)
+    failed |= overflow | inexact
+    return _nulled(value, failed), failed
+
+
+def _evaluate(operands: pl.DataFrame, expression: pl.Expr) -> tuple[pl.Series, pl.Series]:
+    """Evaluate row-wise; where one row's result does not fit 38 digits, halve until that row stands alone."""
+    try:
+        result = operands.select(expression).to_series()
+        if len(result) != operands.height:  # a constant
+            result = operands.select(expression.first().over(pl.lit(1))).to_series()
+        return result, pl.repeat(False, operands.height, dtype=pl.Boolean, eager=True)
+    except pl.exceptions.ComputeError:
+        if operands.height == 1:
+            return pl.Series([None], dtype=pl.Decimal(PRECISION, 0)), pl.Series([True])
+    half = operands.height // 2
+    left, left_bad = _evaluate(operands.head(half), expression)
+    right, right_bad = _evaluate(operands.tail(-half), expression)
+    both = pl.concat([left.to_frame("v"), right.to_frame("v")], how="vertical_relaxed").to_series()
+    return both, pl.concat([left_bad, right_bad])

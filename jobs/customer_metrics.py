@@ -1,0 +1,197 @@
+"""Customer, cohort and lifetime-value metrics from order files.
+
+    python -m jobs.customer_metrics orders/ --to sqlite:///metrics.db
+
+The command line reads the settings and prints the outcome; :mod:`daskae.pipeline` does the work. Your own metrics and rules
+need no change here: call :func:`main` with them from a script of your own.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from daskae import __version__
+from daskae.errors import DaskaeError
+
+if TYPE_CHECKING:
+    from daskae.aggregate.aggregation import Metric
+    from daskae.config import Settings
+    from daskae.summary import RunSummary
+
+_EPILOGUE = """Exit codes: 0 done; 1 failed; 2 usage or settings; 3 done, but more rows were rejected than
+quality.max_rejected_share allows; 4 a rule refused the publish; 75 try again later; 130/143 interrupted."""
+
+
+def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ()) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; ``sys.argv`` unless given.
+    metrics : sequence of Metric
+        Further columns for ``customer_metrics``.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    app = App(
+        name="customer_metrics",
+        help=f"{__doc__.splitlines()[0] if __doc__ else ''}\n\n{_EPILOGUE}",
+        version=__version__,
+        result_action="return_value",
+    )
+
+    @app.default
+    def command(
+        *inputs: str,
+        config: Path | None = None,
+        to: str | None = None,
+        strategy: Literal["replace", "append"] | None = None,
+        cluster: str | None = None,
+        workers: int | None = None,
+        memory_limit: str | None = None,
+        as_of: str | None = None,
+        block_size: str | None = None,
+        work_dir: Path | None = None,
+        fresh: Annotated[bool, Parameter(negative=())] = False,
+        dry_run: Annotated[bool, Parameter(negative=())] = False,
+        json: Annotated[bool, Parameter(negative=())] = False,
+        quiet: Annotated[bool, Parameter(negative=())] = False,
+        verbose: Annotated[int, Parameter(alias=["-v"], count=True, negative=())] = 0,
+    ) -> int:
+        """Read order files, check every row, compute metrics and load them, all or nothing.
+
+        Parameters
+        ----------
+        inputs
+            Files, folders, patterns or fsspec URLs; CSV (plain, gzip, zstd, bz2, xz) or Parquet; or a database URL.
+        config
+            Settings in TOML: columns, rules, input dialect, metric definitions.
+        to
+            Target: a SQLAlchemy URL, or a folder for Parquet. [default: sqlite:///customer_metrics.db]
+        strategy
+            What happens to earlier loads. [default: replace]
+        cluster
+            auto, inline, local, tcp://…, tls://… or a scheduler FILE.json. [default: auto]
+        workers
+            Worker processes or threads of this machine. [default: one a core]
+        memory_limit
+            Bytes a worker may use, such as 2GB. [default: its share of what is free]
+        as_of
+            Day on which recency and churn are judged. [default: the last order's]
+        block_size
+            Bytes of a large file that one task reads. [default: 64MiB]
+        work_dir
+            Where intermediate results and reports are kept. [default: .daskae]
+        fresh
+            Use nothing of earlier runs.
+        dry_run
+            Print what would be done, and do nothing.
+        json
+            Print one JSON document to stdout instead of the summary.
+        quiet
+            No progress on stderr.
+        verbose
+            Say more; twice shows tracebacks.
+        """
+        given = {
+            "inputs": list(inputs) or None, "to": to, "strategy": strategy, "cluster_name": cluster, "workers": workers,
+            "memory_limit": memory_limit, "as_of": as_of, "block_size": block_size, "work_dir": work_dir,
+            "fresh": fresh or None,
+        }  # fmt: skip
+        flags = {name: value for name, value in given.items() if value is not None}
+        return _guarded(flags, config, _Output(json, quiet, verbose, dry_run), metrics)
+
+    try:
+        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+class _Output:
+    """How to talk to the person or program that runs the command."""
+
+    def __init__(self, as_json: bool, quiet: bool, verbose: int, dry_run: bool) -> None:
+        self.as_json, self.quiet, self.verbose, self.dry_run = as_json, quiet, verbose, dry_run
+
+    def error(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def document(self, data: dict[str, Any]) -> None:
+        print(json.dumps(data, indent=2, default=str))
+
+
+def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, metrics: "Sequence[Metric]") -> int:
+    """Run and turn every ending into an exit code and a plain text."""
+    from daskae.run.ending import describe_failure
+
+    try:
+        from daskae.config import load_settings
+
+        settings = load_settings(flags, config)
+        return _plan_only(settings, output, metrics) if output.dry_run else _run(settings, output, metrics)
+    except DaskaeError as error:
+        if output.as_json and error.summary is not None:
+            output.document(error.summary.to_json())  # type: ignore[attr-defined]
+        output.error(describe_failure(error, output.verbose))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of stdout has gone; what was asked for is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt as error:
+        output.error("\ninterrupted; finished parts are kept, run the same command again to go on")
+        return 143 if type(error).__name__ == "Terminated" else 130
+    except Exception as error:
+        output.error(describe_failure(error, output.verbose))
+        return 1
+
+
+def _plan_only(settings: "Settings", output: _Output, metrics: "Sequence[Metric]") -> int:
+    from daskae.run.dry import describe_plan, plan_document, plan_without_writing
+
+    plan = plan_without_writing(settings, metrics)
+    if output.as_json:
+        output.document(plan_document(plan, settings))
+    else:
+        print(describe_plan(plan, settings))
+    return 0
+
+
+def _run(settings: "Settings", output: _Output, metrics: "Sequence[Metric]") -> int:
+    from daskae.monitor.progress import TerminalProgress
+    from daskae.run.job import run_job, terminate_like_interrupt
+
+    with terminate_like_interrupt():
+        if output.quiet:
+            result = run_job(settings, metrics)
+        else:
+            with TerminalProgress(sys.stderr) as progress:
+                result = run_job(settings, metrics, [progress])
+    _print_summary(result.summary, output)
+    return 3 if result.summary.status == "done_with_rejects" else 0
+
+
+def _print_summary(summary: "RunSummary", output: _Output) -> None:
+    if output.as_json:
+        output.document(summary.to_json())
+        return
+    import shutil
+
+    from daskae.report.summary_text import render_summary
+
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    print(render_summary(summary, color=color, width=min(110, shutil.get_terminal_size().columns)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

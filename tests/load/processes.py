@@ -1,0 +1,93 @@
+"""Publish in a process of its own, and kill it there.
+
+Children are forked from a server that has imported the package already, so each takes some hundredths of a second.
+"""
+
+import multiprocessing
+import os
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from daskae.faults import CRASH_VARIABLE
+from daskae.load.base import Load
+from daskae.load.lock import publisher_lock
+from daskae.load.targets import open_sink
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["pytest", "daskae.load.targets", "pyarrow.parquet"])
+WAIT = 60
+
+
+def publish_killed_at(url: str, load: Load, crash_at: str) -> None:
+    """Publish in a child that dies at a crash point; check that it did die there."""
+    child = CONTEXT.Process(target=_publish_armed, args=(url, load, crash_at))
+    child.start()
+    child.join(WAIT)
+    code = child.exitcode
+    child.close()
+    assert code == -signal.SIGKILL, f"the child ended with {code} and never came to {crash_at}"
+
+
+def publish_together(url: str, load: Load, count: int) -> list[bool]:
+    """Publish one load in several processes at once; return for each whether it was there already."""
+    barrier = CONTEXT.Barrier(count)
+    results = CONTEXT.SimpleQueue()
+    children = [CONTEXT.Process(target=_publish_at, args=(barrier, url, load, results)) for _ in range(count)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(WAIT)
+        assert child.exitcode == 0
+        child.close()
+    found = [results.get() for _ in children]
+    results.close()
+    return found
+
+
+class LockHolder:
+    """A process that holds a publisher's lock, until it is told to stop or is killed."""
+
+    def __init__(self, path: Path) -> None:
+        self._here, there = CONTEXT.Pipe()
+        self._child = CONTEXT.Process(target=_hold_lock, args=(path, there))
+        self._child.start()
+        there.close()
+        assert self._here.recv() == "held"
+
+    def __enter__(self) -> "LockHolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._here.close()
+        self._child.join(WAIT)
+        self._child.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._child.pid is not None
+        return self._child.pid
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.join(WAIT)
+
+
+def _publish_armed(url: str, load: Load, crash_at: str) -> None:
+    os.environ[CRASH_VARIABLE] = crash_at
+    open_sink(url).publish(load)
+
+
+def _publish_at(barrier, url: str, load: Load, results) -> None:  # type: ignore[no-untyped-def]
+    sink = open_sink(url)
+    barrier.wait(WAIT)
+    results.put(sink.publish(load).already_published)
+
+
+def _hold_lock(path: Path, pipe: Connection) -> None:
+    with publisher_lock(path, 0, "the target"):
+        pipe.send("held")
+        try:
+            pipe.recv()
+        except EOFError:
+            return

@@ -1,0 +1,40 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from daskae.faults import CRASH_VARIABLE, crash_point
+
+THREE_PASSES = "from daskae.faults import crash_point\nfor n in range(3):\n    crash_point('here')\n    print(n, flush=True)"
+
+
+def run(crash_at: str | None) -> tuple[int, str]:
+    environment = {} if crash_at is None else {CRASH_VARIABLE: crash_at}
+    done = subprocess.run(
+        [sys.executable, "-c", THREE_PASSES], env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("crash_at", "code", "passed"),
+    [
+        (None, 0, "012"),
+        ("elsewhere", 0, "012"),
+        ("here", -signal.SIGKILL, ""),
+        ("here:1", -signal.SIGKILL, ""),
+        ("here:3", -signal.SIGKILL, "01"),
+        ("here:4", 0, "012"),
+    ],
+)
+def test_the_process_dies_at_the_named_pass(crash_at: str | None, code: int, passed: str) -> None:
+    assert run(crash_at) == (code, passed)
+
+
+@pytest.mark.parametrize("count", ["0", "x", "-1", "1.5"])
+def test_a_count_that_is_none_is_an_error(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CRASH_VARIABLE, f"here:{count}")
+    crash_point("elsewhere")
+    with pytest.raises(ValueError, match=f"here:{count} is not a name"):
+        crash_point("here")
