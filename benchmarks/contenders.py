@@ -36,6 +36,11 @@ class Contender:
         return self.name == OURS
 
     @property
+    def done_codes(self) -> tuple[int, ...]:
+        """Exit codes that mean the job is done; by 3 daskae says that many rows were rejected."""
+        return (0, 3) if self.is_ours else (0,)
+
+    @property
     def does_job(self) -> bool:
         """Whether there are results to compare."""
         return self.name != "floor"

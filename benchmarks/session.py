@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.agreement import Agreement, Totals, compare, read_totals
-from benchmarks.contenders import Contender
+from benchmarks.contenders import OURS, Contender
 from benchmarks.inputs import ROOT, Dataset, generate_extra, warm_cache, with_extra
 from benchmarks.measure import Measured, measure
 
@@ -78,7 +78,9 @@ class Session:
                 with self._input(mode) as dataset:
                     warm_cache(dataset)
                     runs += judge([self._attempt(each, mode, dataset) for each in self._entrants(mode, modes)])
-        return [run for run in runs if run.mode in modes]
+                if mode == "cold" and any(run.error and run.contender == OURS for run in runs):
+                    break  # without its cold run, what ours does later would be cold too
+        return [run for run in runs if run.mode in modes or run.error]
 
     def _entrants(self, mode: Mode, modes: Sequence[Mode]) -> list[Contender]:
         """Tell who runs. To do the same again the others do all again, so only ours runs for it."""
@@ -107,7 +109,7 @@ class Session:
         run = replace(run, measured=measured)
         if measured.timed_out:
             return replace(run, error=f"failed: killed after {self.timeout} s")
-        if measured.exit_code:
+        if measured.exit_code not in contender.done_codes:
             said = (measured.stderr.strip() or measured.stdout.strip())[-TAIL:]
             return replace(run, error=f"failed: exit code {measured.exit_code}: {said}")
         return read_results(run, contender.does_job, measured.stdout)

@@ -56,20 +56,38 @@ def cells(run: Run, ours: Measured | None) -> tuple[str, ...]:
 def verdict(run: Run) -> str:
     """Tell in a few words whether the results are right."""
     if run.error:
-        return run.error.splitlines()[0]
+        return run.error.splitlines()[0][:80]
     if run.totals is None:
         return "no job"
-    found = []
-    truth, got = run.dataset.totals, run.totals
+    if not matches(run.totals, run.dataset.totals):
+        return f"{run.totals.orders - run.dataset.totals.orders:+,} orders"
+    return f"differs from {run.reference}" if run.agreement and not run.agreement.exact else "exact"
+
+
+def details(run: Run) -> Iterator[str]:
+    """Tell what was kept from earlier runs, and what exactly is not as it should be."""
+    if reused := run.document.get("reused_partitions"):
+        yield f"kept {reused:,} of {run.document.get('partitions', 0):,} partitions from the run before"
+    if run.error or run.totals is None:
+        return
+    got, truth = run.totals, run.dataset.totals
     if not matches(got, truth):
-        known = f" ({got.customers - truth.customers:+,} customers)" if got.customers and truth.customers else ""
-        revenue = f"{got.revenue - truth.revenue:+,.2f} revenue"
-        found.append(f"{got.orders - truth.orders:+,} orders{known}, {revenue} against the truth")
+        customers = "" if truth.customers is None else f"{got.customers or 0:,} customers ({truth.customers:,}), "
+        orders = f"{got.orders:,} orders ({truth.orders:,})"
+        yield f"has {customers}{orders}, {got.revenue:,.2f} revenue ({truth.revenue:,.2f}); the truth is in brackets"
+    planted, counted = run.dataset.rejected_by_rule, run.rejected_by_rule
+    rules = [rule for rule in {**planted, **counted} if counted.get(rule, 0) != planted.get(rule, 0)]
+    if rules:
+        found = ", ".join(f"{rule} {counted.get(rule, 0):,} ({planted.get(rule, 0):,})" for rule in rules)
+        yield f"rejected for {found}; the truth is in brackets"
     if run.agreement and not run.agreement.exact:
-        rows = {"customers": run.agreement.customers, "cohort cells": run.agreement.cells, **run.agreement.further}
-        differ = ", ".join(f"{count:,} {name}" for name, count in rows.items() if count)
-        found.append(f"{differ} differ from {run.reference}")
-    return "; ".join(found) or "exact"
+        rows = {"customers": run.agreement.customers, "cohort cells": run.agreement.cells}
+        yield f"differs from {run.reference} in " + " and ".join(f"{count:,} {name}" for name, count in rows.items())
+        if run.agreement.further:
+            more = ", ".join(f"{name} of {count:,}" for name, count in run.agreement.further.items())
+            yield f"beyond those differs in {more}"
+    if run.agreement and run.agreement.missing:
+        yield f"was not compared in {', '.join(run.agreement.missing)}, which it does not have"
 
 
 def markdown(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -89,32 +107,17 @@ def is_number(position: int) -> bool:
 
 
 def aligned(cell: str, width: int, position: int) -> str:
-    """Pad a cell: numbers to the left, text to the right, but not the long last one."""
-    if position == len(HEADER) - 1:
-        return cell
+    """Pad a cell so that numbers end and texts begin below each other."""
     return cell.rjust(width) if is_number(position) else cell.ljust(width)
 
 
 def remarks(runs: Sequence[Run], best: Sequence[Run]) -> Iterator[str]:
     """Tell what the table has no room for."""
     for run in best:
-        where = f"- {run.contender}, {run.mode}"
-        if counted := miscounted(run):
-            yield f"{where}, rejected rows that were counted otherwise: {counted}."
-        if run.agreement and run.agreement.missing:
-            yield f"{where}, not compared for want of a column: {', '.join(run.agreement.missing)}."
+        yield from (f"- {run.contender}, {run.mode}: {told}." for told in details(run))
         again = {verdict(other) for other in runs if (other.contender, other.mode) == (run.contender, run.mode)}
-        yield from (f"{where}, in another turn: {other}." for other in sorted(again - {verdict(run)}))
+        yield from (f"- {run.contender}, {run.mode}, in another turn: {told}." for told in again - {verdict(run)})
     notes = [(run.contender, note) for run in best for note in run.document.get("notes", ())]
     yield from (f"- {contender}: {note}." for contender, note in dict.fromkeys(notes))
     if tools := dict.fromkeys(run.document["tool"] for run in best if "tool" in run.document):
         yield f"- {', '.join(tools)}."
-
-
-def miscounted(run: Run) -> str:
-    """List the rules under which a run counted another number of rows than were planted."""
-    if not run.document or run.error:
-        return ""
-    got, planted = run.rejected_by_rule, run.dataset.rejected_by_rule
-    rules = [rule for rule in {**planted, **got} if got.get(rule, 0) != planted.get(rule, 0)]
-    return ", ".join(f"{rule} {got.get(rule, 0):,} of {planted.get(rule, 0):,}" for rule in rules)

@@ -40,48 +40,55 @@ def digest_texts(*parts: str) -> str:
     return str(state.hexdigest())
 
 
-def hash_text(column: pl.Series, lane: int = 0) -> U64:
+def hash_text(column: pl.Series) -> U64:
     """Hash a text column.
 
     Parameters
     ----------
     column : polars.Series of String, shape (n,)
-    lane : {0, 1}
-        Which of two independent hash functions to use.
 
     Returns
     -------
     ndarray of uint64, shape (n,)
     """
+    return _hash_lanes(column, 1)[0]
+
+
+def _hash_lanes(column: pl.Series, lanes: int) -> list[U64]:
+    """Hash a text column with one or both of two independent functions, reading its bytes once."""
     arrow = column.to_arrow()
     if not len(arrow):
-        return np.empty(0, np.uint64)
-    first, second = _LANES[lane]
+        return [np.empty(0, np.uint64) for _ in range(lanes)]
     offsets = np.frombuffer(arrow.buffers()[1], np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
     lengths = np.diff(offsets)
     words = _words(arrow.buffers()[2], int(offsets[-1]))
-    state: U64 = lengths.astype(np.uint64) * _GOLDEN
-    position, rows = offsets[:-1], slice(None)  # type: Any, Any
+    states: list[U64] = [lengths.astype(np.uint64) * _GOLDEN for _ in range(lanes)]
+    rows: Any = slice(None)
+    position, left = offsets[:-1], lengths
     for done in range(0, int(lengths.max()), 8):
-        if done and int(lengths[rows].min()) <= done:
+        if int(left.min()) <= done:
             rows = np.flatnonzero(lengths > done)
-        word = words[position[rows] + done]
-        left = lengths[rows] - done
-        if int(left.min()) < 8:
-            bits = (np.minimum(left, 8) * 8).astype(np.uint64)
-            word = _low_bits(word, bits)
-        part = (state[rows] ^ word) * first
-        state[rows] = part ^ (part >> _SHIFT)
-    state *= second
-    state ^= state >> _SHIFT
-    if arrow.null_count:
-        state[column.is_null().to_numpy()] = _NULL
-    return state
+            position, left = offsets[rows], lengths[rows]
+        word = words[position + done]
+        if int(left.min()) - done < 8:
+            word = _low_bits(word, np.minimum(left - done, 8))
+        for state, (factor, _) in zip(states, _LANES, strict=False):
+            part = (state[rows] ^ word) * factor
+            state[rows] = part ^ (part >> _SHIFT)
+    for state, (_, factor) in zip(states, _LANES, strict=False):
+        state *= factor
+        state ^= state >> _SHIFT
+        if arrow.null_count:
+            state[column.is_null().to_numpy()] = _NULL
+    return states
 
 
-def _low_bits(word: U64, bits: U64) -> U64:
-    """Keep the low ``bits`` of each word; a shift by 64 is undefined, so an empty text is set to zero apart."""
-    return np.where(bits == 0, np.uint64(0), word & (~np.uint64(0) >> ((np.uint64(64) - bits) & np.uint64(63))))
+_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(9)], np.uint64)
+
+
+def _low_bits(word: U64, count: NDArray[np.int64]) -> U64:
+    """Keep the low ``count`` bytes of each word."""
+    return word & _MASKS[count]
 
 
 def _words(buffer: Any, used: int) -> U64:
@@ -92,14 +99,15 @@ def _words(buffer: Any, used: int) -> U64:
     return np.ndarray((used + 1,), "<u8", data, 0, (1,))
 
 
-def hash_rows(columns: list[pl.Series], lane: int = 0) -> U64:
-    """Hash several text columns of equal length into one value a row; the order of the columns matters."""
-    first, second = _LANES[lane]
-    state = hash_text(columns[0], lane)
+def hash_rows(columns: list[pl.Series], lanes: int = 1) -> list[U64]:
+    """Hash several text columns of equal length into one value a row and lane; the order of the columns matters."""
+    states = _hash_lanes(columns[0], lanes)
     for column in columns[1:]:
-        state = (state * first) ^ hash_text(column, lane)
-        state = (state ^ (state >> _SHIFT)) * second
-    return state ^ (state >> _SHIFT)
+        for i, other in enumerate(_hash_lanes(column, lanes)):
+            first, second = _LANES[i]
+            state = (states[i] * first) ^ other
+            states[i] = (state ^ (state >> _SHIFT)) * second
+    return [state ^ (state >> _SHIFT) for state in states]
 
 
 def bucket_of(hashes: U64, buckets: int) -> NDArray[np.uint16]:

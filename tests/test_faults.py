@@ -6,7 +6,12 @@ import pytest
 
 from daskae.faults import CRASH_VARIABLE, crash_point
 
-THREE_PASSES = "from daskae.faults import crash_point\nfor n in range(3):\n    crash_point('here')\n    print(n, flush=True)"
+THREE_PASSES = """
+from daskae.faults import crash_point
+for number in range(3):
+    crash_point("here")
+    print(number, flush=True)
+"""
 
 
 def run(crash_at: str | None) -> tuple[int, str]:

@@ -1,6 +1,7 @@
-"""The operating system's errors in the words of a person who has to do something about them."""
+"""The operating system's errors in the words of a person who has to do something about them, and no secrets in them."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,15 @@ _REASONS = {
     errno.ENAMETOOLONG: ("a name is too long for the target", "use a shorter table name or path"),
 }
 _UNKNOWN = ("the target cannot be written", "check the path and the disk")
+
+# Greedy on purpose: a password may hold any character, and hiding too much of a text does no harm.
+_USER_INFO = re.compile(r"(://[^/?#@:\s]*):\S*@")
+_OPTION = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key|sig)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
+
+
+def mask_secrets(text: str) -> str:
+    """Replace what looks like a password in a URL, or in a text that quotes one, by ``***``."""
+    return _OPTION.sub(r"\1***", _USER_INFO.sub(r"\1:***@", text))
 
 
 @contextmanager

@@ -7,8 +7,7 @@ The rule:
   ``published`` at a time.
 - **append** is done when the load has a published entry. The same load is thus appended once, ever, unless a later
   replace wiped it; then it may come again.
-- **replace** is done when the load has a published entry and no other published load shares a table with it: it is what
-  these tables hold, and all they hold. After loads A, B, load A can be published again, as a third entry.
+- **replace** is done when the load has a published entry and its tables hold nothing else. After loads A, B, load A can be published again, as a third entry.
 - A replace turns the entries of all loads that share a table with it to ``replaced``. Loads of other tables stay.
 - The entry becomes visible in the same step as the rows (one transaction, or one rename), so it can neither be missing
   for rows that are there nor be there for rows that are missing.
@@ -58,9 +57,11 @@ class Entry:
 def find_held(entries: Sequence[Entry], load: Load) -> Entry | None:
     """Find the entry that shows ``load`` as done, by the rule above."""
     names = {table.name for table in load.tables}
-    published = [entry for entry in entries if entry.status == "published" and names & entry.tables.keys()]
-    mine = next((entry for entry in published if entry.load_id == load.load_id), None)
-    if mine is None or mine.tables.keys() != names or (load.strategy == "replace" and len(published) > 1):
+    published = (entry for entry in entries if entry.status == "published" and entry.load_id == load.load_id)
+    mine = next(published, None)
+    if mine is None or mine.tables.keys() != names:
+        return None
+    if load.strategy == "replace" and any(_loads_in(entries, name) != {load.load_id} for name in names):
         return None
     return mine
 
@@ -114,7 +115,16 @@ def iso_text(moment: datetime) -> str:
     return naive_utc(moment).isoformat(sep=" ")
 
 
+def _loads_in(entries: Sequence[Entry], table: str) -> set[str]:
+    """Play the history of one table: it may still hold rows of a load that lost its rows in another table."""
+    loads: set[str] = set()
+    for entry in entries:
+        if table in entry.tables:
+            loads = {entry.load_id} if entry.strategy == "replace" else loads | {entry.load_id}
+    return loads
+
+
 def _digits(load_id: str) -> str:
-    if re.fullmatch(r"[0-9a-f]{8,64}", load_id):
+    if re.fullmatch(r"[0-9a-f]{16,64}", load_id):
         return load_id
     return hashlib.sha256(load_id.encode()).hexdigest()

@@ -99,6 +99,7 @@ class ParquetSink:
             )
 
     def _check_tables(self, current: Path | None, load: Load) -> None:
+        stem = short_id(load.load_id, _read_ledger(current))
         for parts in load.tables:
             if "/" in parts.name or parts.name.startswith("."):
                 raise LoadError(
@@ -108,7 +109,8 @@ class ParquetSink:
                 )
             schema = file_schema(parts)
             if load.strategy == "append" and current:
-                _check_schema(current / parts.name, schema, parts)
+                for older in _other_files(current / parts.name, stem)[:1]:
+                    _check_schema(older, schema, parts)
         self._snapshots.check_links(parts.name for parts in load.tables)
 
     def _find_receipt(self, current: Path | None, load: Load) -> Receipt | None:
@@ -135,7 +137,7 @@ def _carry_over(load: Load, current: Path | None, folder: Path, stem: str) -> No
             continue
         (folder / old.name).mkdir()
         # Files of this very load are left out: they are about to be written again.
-        for file in set(old.iterdir()).difference(_own_files(old, stem)):
+        for file in _other_files(old, stem):
             carry_over(file, folder / old.name / file.name)
 
 
@@ -152,7 +154,11 @@ def _write(load: Load, folder: Path, stem: str) -> None:
 
 
 def _own_files(table: Path, stem: str) -> list[Path]:
-    return [path for path in table.iterdir() if path.name.startswith(f"{stem}-")] if table.is_dir() else []
+    return [path for path in table.glob("*.parquet") if path.name.startswith(f"{stem}-")]
+
+
+def _other_files(table: Path, stem: str) -> list[Path]:
+    return [path for path in table.glob("*.parquet") if not path.name.startswith(f"{stem}-")]
 
 
 def _count_rows(path: Path) -> int:
@@ -162,12 +168,14 @@ def _count_rows(path: Path) -> int:
         return -1
 
 
-def _check_schema(table: Path, schema: pa.Schema, parts: TableParts) -> None:
+def _check_schema(older: Path, schema: pa.Schema, parts: TableParts) -> None:
     """Refuse to put files beside older ones that have other columns: readers take the columns of any one of them."""
-    older = next(table.glob("*.parquet"), None) if table.is_dir() else None
-    if older is None:
-        return
-    found = pq.read_schema(older)
+    try:
+        found = pq.read_schema(older)
+    except pa.ArrowInvalid as error:
+        raise LoadError(
+            "a file in the target is damaged", where=str(older), got=str(error), hint="use the strategy replace"
+        ) from error
     if (found.names, found.types) != (schema.names, schema.types):
         raise LoadError(
             "the table has other columns than the result",

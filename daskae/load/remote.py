@@ -28,6 +28,7 @@ from daskae.errors import DaskaeError, LoadError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt
 from daskae.load.checks import check_load
+from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, add_entry, find_held, short_id
 from daskae.load.parquet_files import FILE_ROWS, encode, file_schema, write_files
 
@@ -177,7 +178,7 @@ class RemoteParquetSink:
             raise LoadError(
                 "the target cannot be read or written",
                 where=self._target,
-                got=f"{type(error).__name__}: {error}",
+                got=f"{type(error).__name__}: {mask_secrets(str(error))}",
                 hint="check the URL, the credentials and the network, then run the same command again",
             ) from error
 

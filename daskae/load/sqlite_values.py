@@ -27,7 +27,7 @@ like one, and an ISO date does not.
 from collections.abc import Callable
 from decimal import Context, Decimal
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -94,17 +94,22 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _texts(column: pa.Array, place: str) -> list[Any]:
-    values: list[Any] = _plain(column).cast(pa.string()).to_numpy(zero_copy_only=False).tolist()
+    values: list[Any] = _plain(column).cast(pa.string()).to_pylist()
     return values
 
 
 def _numbers(column: pa.Array) -> list[Any]:
-    """List numbers, with nulls patched in: by way of NumPy this is several times faster than ``to_pylist``."""
-    if not column.null_count:
-        return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
-    values: list[Any] = column.fill_null(0).to_numpy(zero_copy_only=False).tolist()
-    for index in pc.indices_nonzero(column.is_null()).to_pylist():
-        values[index] = None
+    """List 64-bit numbers straight from their buffer: ``to_pylist`` takes many times as long."""
+    values = _buffer_values(column, "d" if pa.types.is_floating(column.type) else "q")
+    if column.null_count:
+        for index in _buffer_values(pc.indices_nonzero(column.is_null()), "Q"):
+            values[index] = None
+    return values
+
+
+def _buffer_values(column: pa.Array, code: Literal["d", "q", "Q"]) -> list[Any]:
+    start, stop = 8 * column.offset, 8 * (column.offset + len(column))
+    values: list[Any] = memoryview(column.buffers()[1])[start:stop].cast(code).tolist()
     return values
 
 

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 from daskae.errors import SettingsError
 from daskae.load.base import Sink
+from daskae.load.failures import mask_secrets
 from daskae.load.parquet import ParquetSink
 from daskae.load.remote import RemoteParquetSink
 from daskae.load.sqlite import SqliteSink
 
 _SUPPORTED = "sqlite:///file.db, or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
-_SECRET = re.compile(r"(://[^/?#@:]*):[^/?#@]*@")
 _DATABASE_FILES = (".db", ".sqlite", ".sqlite3")
 
 
@@ -49,11 +49,6 @@ def open_sink(url: str, timeout: float = 30.0) -> Sink:
     return open_database(url, timeout)
 
 
-def mask_url(url: str) -> str:
-    """Return a URL with its password, if there is one, replaced by ``***``."""
-    return _SECRET.sub(r"\1:***@", url)
-
-
 def _open_folder(path: str, timeout: float) -> Sink:
     if not path.strip():
         raise _refusal("the target is empty", path)
@@ -69,11 +64,12 @@ def _open_folder(path: str, timeout: float) -> Sink:
 def _open_files(url: str, timeout: float) -> Sink:
     try:
         files, root = fsspec.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise _refusal("the file system of the target cannot be used", url, str(error)) from None
+    except Exception as error:  # each file system opens in its own way, and fails in its own way
+        reason = mask_secrets(str(error)).partition("\n")[0]
+        raise _refusal("the file system of the target cannot be opened", url, reason) from None
     if "file" in files.protocol:
         return ParquetSink(Path(root), timeout)
-    return RemoteParquetSink(files, root, mask_url(url))
+    return RemoteParquetSink(files, root, mask_secrets(url))
 
 
 def _open_sqlite(text: str, timeout: float) -> Sink:
@@ -96,4 +92,4 @@ _DATABASES: dict[str, Callable[[str, float], Sink]] = {"sqlite": _open_sqlite}
 
 
 def _refusal(what: str, url: str, hint: str = "") -> SettingsError:
-    return SettingsError(what, where="--to", got=mask_url(url), allowed=_SUPPORTED, hint=hint)
+    return SettingsError(what, where="--to", got=mask_secrets(url), allowed=_SUPPORTED, hint=hint)

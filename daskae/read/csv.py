@@ -45,6 +45,8 @@ class _Window:
     data: bytes
     pieces: tuple[_Piece, ...]
     columns: tuple[str, ...]
+    records: Records | None = None
+    """Found already where finding the window's end took it."""
 
 
 def read_batches(
@@ -73,7 +75,7 @@ def read_batches(
 def raw_batches(segment: Segment, dialect: Dialect, window: int = WINDOW) -> Iterator[tuple[int, RawRows]]:
     """Yield (records, function that gives their raw text) of each window, without parsing cells."""
     for item in _windows([segment], dialect, window):
-        records = find_records(item.data, dialect, final=True)
+        records = item.records or find_records(item.data, dialect, final=True)
         yield len(records.starts), _RawRecords(item, dialect, records)
 
 
@@ -83,7 +85,10 @@ def _windows(segments: Sequence[Segment], dialect: Dialect, window: int) -> Iter
     pieces: list[_Piece] = []
     size = 0
     for index, segment in enumerate(segments):
-        for offset, data in _data_windows(segment, dialect, window):
+        for offset, data, records in _data_windows(segment, dialect, window):
+            if not held and len(data) > window // 2:
+                yield _Window(data, (_Piece(index, 0, offset),), segment.columns, records)
+                continue
             if held and (size + len(data) > window or segment.columns != segments[pieces[0].segment].columns):
                 yield _Window(b"".join(held), tuple(pieces), segments[pieces[0].segment].columns)
                 held, pieces, size = [], [], 0
@@ -98,20 +103,23 @@ def _windows(segments: Sequence[Segment], dialect: Dialect, window: int) -> Iter
         yield _Window(whole, tuple(pieces), segments[pieces[0].segment].columns)
 
 
-def _data_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[tuple[int | None, bytes]]:
+_Found = tuple[int | None, bytes, Records | None]
+
+
+def _data_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[_Found]:
     """Windows without the header record."""
     skip = segment.skip_header
-    for offset, data in record_windows(segment, dialect, window):
+    for offset, data, records in record_windows(segment, dialect, window):
         if skip:
             skip = False
             end = first_record_end(data, dialect, final=True)
-            offset, data = None if offset is None else offset + end, data[end:]
+            offset, data, records = None if offset is None else offset + end, data[end:], None
         if data:
-            yield offset, data
+            yield offset, data, records
 
 
-def record_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[tuple[int | None, bytes]]:
-    """Yield (offset, bytes) of windows that hold whole records.
+def record_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[_Found]:
+    """Yield (offset, bytes, records if they were looked for) of windows that hold whole records.
 
     The offset is None where the bytes are not those of the file, because it is compressed or in a wide encoding.
     """
@@ -125,16 +133,23 @@ def record_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[
             data = reader.read(position, length)
             if len(data) < length:
                 raise InputError("an input is shorter than it was when planned", segment.label, hint="run again")
-            final = position + length == segment.end
-            used = last_record_end(data, dialect, final=final)
+            used, records = _whole_records(data, dialect, position + length == segment.end)
             if not used:
                 size *= 2  # one record fills the window
                 continue
-            yield position, data if used == len(data) else data[:used]
+            yield position, data if used == len(data) else data[:used], records
             position, size = position + used, window
 
 
-def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[tuple[None, bytes]]:
+def _whole_records(data: bytes, dialect: Dialect, final: bool) -> tuple[int, Records | None]:
+    """Return how many leading bytes are whole records, and the records where quotes made it necessary to find them."""
+    if not dialect.quote_byte or dialect.quote_byte not in data:
+        return last_record_end(data, dialect, final=final), None
+    records = find_records(data, dialect, final=final)
+    return (len(data) if final else records.consumed), records
+
+
+def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[_Found]:
     decoder = codecs.getincrementaldecoder(dialect.encoding)(_NOT_UTF8) if dialect.is_wide else None
     rest, first, final = b"", True, False
     with open_stream(segment.path, segment.compression) as stream:
@@ -147,7 +162,7 @@ def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator
             first = False
             used = last_record_end(rest, dialect, final=final)
             if used:
-                yield None, rest[:used]
+                yield None, rest[:used], None
                 rest = rest[used:]
 
 
@@ -164,14 +179,12 @@ def _batch(window: _Window, dialect: Dialect, columns: Sequence[str]) -> Batch:
     data = window.data
     text = data if dialect.is_utf8 or dialect.is_wide else _transcode(data, dialect)
     broken: list[Broken] = []
-    records = None if _is_plain(text, dialect) else find_records(text, dialect, final=True)
+    records = window.records if text is data else None
+    if records is None and not _is_plain(text, dialect):
+        records = find_records(text, dialect, final=True)
     if records is not None:
         broken = _unparsable(text, records)
-        if broken:
-            bad = np.zeros(len(records.starts), bool)
-            bad[[item.row for item in broken]] = True
-            keep = zip(records.starts[~bad].tolist(), records.ends[~bad].tolist(), strict=True)
-            text = b"".join([text[start:end] for start, end in keep])
+        text = _cut_out(text, records, [item.row for item in broken])
     cells, wrong = _parse(text, window.columns, dialect, columns)
     broken = _merge(broken, wrong)
     raw = _RawRecords(window, dialect, records if dialect.is_utf8 or dialect.is_wide else None)
@@ -201,22 +214,33 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
+_GROUP = 256
+
+
 def _unparsable(text: bytes, records: Records) -> list[Broken]:
     """Name the records that are malformed or hold bytes that are not valid text."""
-    found = {
-        int(row): Broken(int(row), "malformed_quoting", "a quoted field is not closed, or is followed by other text")
-        for row in np.flatnonzero(records.malformed)
-    }
-    position = 0 if not _is_utf8(text) else len(text)
-    while position < len(text):
-        try:
-            text[position:].decode()
-            break
-        except UnicodeDecodeError as error:
-            row = int(np.searchsorted(records.ends, position + error.start, side="right"))
-            found.setdefault(row, Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding"))
-            position = int(records.ends[row])
+    message = "a quoted field is not closed, or is followed by other text"
+    found = {row: Broken(row, "malformed_quoting", message) for row in np.flatnonzero(records.malformed).tolist()}
+    if not _is_utf8(text):
+        # Valid groups of records are passed over at once: an error's position costs a copy of all that follows it.
+        count = len(records.starts)
+        for first in range(0, count, _GROUP):
+            last = min(first + _GROUP, count) - 1
+            if not _is_utf8(text[records.starts[first] : records.ends[last]]):
+                for row in range(first, last + 1):
+                    if not _is_utf8(text[records.starts[row] : records.ends[row]]):
+                        invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
+                        found.setdefault(row, invalid)
     return [found[row] for row in sorted(found)]
+
+
+def _cut_out(text: bytes, records: Records, rows: list[int]) -> bytes:
+    """Return the bytes without some records."""
+    if not rows:
+        return text
+    starts, ends = records.starts[rows].tolist(), records.ends[rows].tolist()
+    kept = zip([0, *ends], [*starts, len(text)], strict=True)
+    return b"".join([text[start:end] for start, end in kept])
 
 
 def _merge(broken: list[Broken], wrong: list[Broken]) -> list[Broken]:
@@ -299,7 +323,7 @@ class _RawRecords:
         whole = pa.LargeBinaryArray.from_buffers(
             pa.large_binary(), len(starts), [None, pa.py_buffer(bounds), pa.py_buffer(self._window.data)]
         )
-        texts = _decoded(whole.take(pa.array(rows)), "utf-8" if self._dialect.is_wide else self._dialect.encoding)
+        texts = _decoded(whole.take(pl.Series(rows).to_arrow()), "utf-8" if self._dialect.is_wide else self._dialect.encoding)
         return texts.str.strip_chars_end("\r\n"), self._offsets(starts[rows])
 
     def _offsets(self, starts: RowNumbers) -> pl.Series:
@@ -328,18 +352,18 @@ def _without_repeated_header(batch: Batch, names: Sequence[str], dialect: Dialec
     cells = batch.cells
     if dialect.header is not None or not cells.height or not cells.width:
         return batch
-    first = cells.columns[0]
-    candidates = (cells[first] == first).arg_true()
+    candidates = (cells[cells.columns[0]] == cells.columns[0]).arg_true()
     if not len(candidates):
         return batch
+    shown = cells[candidates]
+    candidates = candidates.filter(shown.select(pl.all_horizontal(pl.col(c) == c for c in cells.columns)).to_series())
     rows = batch.row_numbers()[candidates.to_numpy()]
-    header, plain = list(names), replace(dialect, encoding="utf-8")
-    texts, _ = batch.raw(rows)
-    same = [
-        row for row, text in zip(rows.tolist(), texts, strict=True) if first_fields(text.encode(), plain) == header
-    ]
-    if not same:
+    if cells.width < len(names) and len(rows):  # the columns that were not built may tell it from the header
+        plain, texts = replace(dialect, encoding="utf-8"), batch.raw(rows)[0]
+        rows = rows[[first_fields(text.encode(), plain) == list(names) for text in texts]]
+    if not len(rows):
         return batch
+    same = rows.tolist()
     repeated = [Broken(row, "repeated_header", "the header line stands again among the rows") for row in same]
     keep = ~np.isin(batch.row_numbers(), same)
     broken = sorted([*batch.broken, *repeated], key=lambda item: item.row)

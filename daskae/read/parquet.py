@@ -52,7 +52,7 @@ class _RawRows:
                 count = file.metadata.row_group(group).num_rows
                 inside = wanted[(wanted >= done) & (wanted < done + count)] - done
                 if len(inside):
-                    texts += [as_json(row) for row in file.read_row_group(group).take(pa.array(inside)).to_pylist()]
+                    texts += [as_json(row) for row in file.read_row_group(group).take(pl.Series(inside).to_arrow()).to_pylist()]
                 done += count
         return pl.Series(texts, dtype=pl.String), pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
 

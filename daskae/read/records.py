@@ -8,8 +8,9 @@ a property of its bytes alone and so the same for every block size:
 - A record that breaks this, never closes its quote, or is longer than ``max_record_bytes``, is *malformed*: its first
   physical line is one rejected record, and reading resumes at the next line.
 
-Bytes without quotes, nearly all of them in practice, never reach the slow path; bytes whose quotes are all regular are
-solved with array operations by quote parity; only irregular bytes are matched record by record.
+Bytes without quotes never reach the slow path. Where there are quotes, line ends inside and outside of them are told apart by
+quote parity with array operations; at a quote that stands where none may, that one record is matched by itself and parity
+starts anew behind it. Only bytes where irregular quotes are the rule are matched record by record.
 """
 
 import re
@@ -50,14 +51,16 @@ def find_records(data: bytes, dialect: Dialect, *, final: bool) -> Records:
     final : bool
         Whether the source ends here; if not, what may go on in later bytes is left over.
     """
-    ends = _regular_ends(data, dialect, final)
-    if ends is None:
-        return _match_records(data, dialect, final)
+    ends = line_ends(data, final)
+    malformed = np.empty(0, np.int64)
+    if dialect.quote_byte and dialect.quote_byte in data:
+        ends, malformed = _quoted_ends(data, ends, dialect, final)
+    if _too_long(ends, dialect):
+        ends, malformed = _matched_ends(data, dialect, final)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-    consumed = int(ends[-1]) if len(ends) else 0
-    keep = _not_blank(data, starts, ends, dialect)
-    starts, ends = starts[keep], ends[keep]
-    return Records(starts, ends, np.zeros(len(starts), bool), consumed)
+    flags = np.isin(ends, malformed, assume_unique=True)
+    keep = _not_blank(data, starts, ends, dialect) | flags
+    return Records(starts[keep], ends[keep], flags[keep], int(ends[-1]) if len(ends) else 0)
 
 
 def last_record_end(data: bytes, dialect: Dialect, *, final: bool) -> int:
@@ -104,32 +107,80 @@ def line_ends(data: bytes, final: bool) -> Offsets:
     return ends.astype(np.int64, copy=False)
 
 
-def _regular_ends(data: bytes, dialect: Dialect, final: bool) -> Offsets | None:
-    """Record ends by quote parity, or None where a quote is not where a quote may be."""
-    ends = line_ends(data, final)
-    if not dialect.quote_byte or dialect.quote_byte not in data:
-        return ends
-    array = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(array == dialect.quote_byte[0])
-    separators = np.zeros(256, bool)
-    separators[[10, 13, dialect.delimiter_byte[0]]] = True
-    opening, closing = quotes[0::2], quotes[1::2]
-    before = separators[array[np.maximum(opening - 1, 0)]] | (opening == 0)
-    before[1:] |= opening[1:] - 1 == closing[: len(opening) - 1]
-    after = separators[array[np.minimum(closing + 1, len(array) - 1)]] | (closing == len(array) - 1)
-    doubled = opening[1:] - 1 == closing[: len(opening) - 1]
-    after[: len(doubled)] |= doubled
-    closed = len(opening) == len(closing)
-    if not before.all() or not after.all() or (final and not closed):
-        return None
-    if not closed and len(data) - int(opening[-1]) > dialect.max_record_bytes:
-        return None
-    inside = np.searchsorted(quotes, ends) % 2 == 1
-    ends = ends[~inside]
-    if not final and len(quotes) and len(ends) and int(quotes[-1]) == len(data) - 1:
-        # The last quote may be the first of a doubled one; what it closes is decided by the next byte.
-        ends = ends[ends <= int(quotes[-1])]
-    return None if _too_long(ends, dialect) else ends
+class _Quotes:
+    """All quotes of a buffer, and which of them stand where a quote of their role may not.
+
+    Counted from the start of a record, quotes open and close in turn. An opening quote follows a separator, a closing one
+    precedes one; two adjacent quotes inside a field (a doubled quote) close and open again. Both possible countings (a record
+    may begin at an even or an odd quote) are judged at once.
+    """
+
+    def __init__(self, data: bytes, dialect: Dialect) -> None:
+        array = np.frombuffer(data, np.uint8)
+        self.positions = np.flatnonzero(array == dialect.quote_byte[0])
+        at = self.positions
+        separator = np.zeros(256, bool)
+        separator[[10, 13, dialect.delimiter_byte[0]]] = True
+        adjacent = at[1:] - at[:-1] == 1
+        may_open = separator[array[at - 1]] | (at == 0)
+        may_open[1:] |= adjacent
+        may_close = separator[array[np.minimum(at + 1, len(array) - 1)]] | (at == len(array) - 1)
+        may_close[:-1] |= adjacent
+        even = np.arange(len(at)) % 2 == 0
+        self.wrong = [np.flatnonzero(~np.where(even == (parity == 0), may_open, may_close)) for parity in (0, 1)]
+
+    def first_wrong(self, base: int) -> int:
+        """Return the first quote in a wrong place when quote ``base`` opens; the number of quotes if there is none."""
+        wrong = self.wrong[base % 2]
+        i = int(np.searchsorted(wrong, base))
+        return int(wrong[i]) if i < len(wrong) else len(self.positions)
+
+
+_MANY = 20
+"""One irregular quote in so many lines is too many to be treated one by one."""
+
+
+def _quoted_ends(data: bytes, lines: Offsets, dialect: Dialect, final: bool) -> tuple[Offsets, Offsets]:
+    """Record ends among line ends, and the ends of malformed records."""
+    quotes = _Quotes(data, dialect)
+    at, count = quotes.positions, len(quotes.positions)
+    if min(len(wrong) for wrong in quotes.wrong) * _MANY > len(lines) + _MANY:
+        return _matched_ends(data, dialect, final)
+    before = np.searchsorted(at, lines)
+    keep = np.zeros(len(lines), bool)
+    malformed: list[int] = []
+    base = first = start = 0
+    while first < len(lines):
+        wrong = quotes.first_wrong(base)
+        if wrong == count and (count - base) % 2 and _never_closed(int(at[-1]), data, dialect, final):
+            wrong = count - 1
+        limit = len(lines) if wrong == count else int(np.searchsorted(lines, at[wrong], side="right"))
+        keep[first:limit] = (before[first:limit] - base) % 2 == 0
+        if wrong == count:
+            break
+        good = np.flatnonzero(keep[first:limit])
+        start = int(lines[first + good[-1]]) if len(good) else start
+        found = next(_matched(data, dialect, final, start), None)
+        if found is None:
+            break
+        start = found[0]
+        first = int(np.searchsorted(lines, start, side="right"))
+        keep[first - 1] = True
+        base = int(np.searchsorted(at, start))
+        if found[1]:
+            malformed.append(start)
+    return lines[keep], np.array(malformed, np.int64)
+
+
+def _never_closed(quote: int, data: bytes, dialect: Dialect, final: bool) -> bool:
+    """Whether an open quote is known to stay open, or has been open for too long."""
+    return final or len(data) - quote > dialect.max_record_bytes
+
+
+def _matched_ends(data: bytes, dialect: Dialect, final: bool) -> tuple[Offsets, Offsets]:
+    """Record ends found one by one; for bytes where irregular quotes are the rule."""
+    found = list(_matched(data, dialect, final))
+    return np.array([end for end, _ in found], np.int64), np.array([end for end, bad in found if bad], np.int64)
 
 
 def _too_long(ends: Offsets, dialect: Dialect) -> bool:
@@ -156,10 +207,10 @@ def _record_pattern(quote: bytes, delimiter: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"%b(?:%b%b)*+(\r\n|\n|\r|\Z)" % (field, d, field))
 
 
-def _matched(data: bytes, dialect: Dialect, final: bool) -> Iterator[tuple[int, bool]]:
-    """Yield (end, malformed) of each record in turn, blank lines included; stop where more bytes are needed."""
-    pattern = _record_pattern(dialect.quote_byte, dialect.delimiter_byte)
-    position, size = 0, len(data)
+def _matched(data: bytes, dialect: Dialect, final: bool, start: int = 0) -> Iterator[tuple[int, bool]]:
+    """Yield (end, malformed) of each record from ``start``, blank lines included; stop where more bytes are needed."""
+    pattern = _record_pattern(dialect.quote_byte or b"\0", dialect.delimiter_byte)
+    position, size = start, len(data)
     while position < size:
         match = pattern.match(data, position)
         good = match is not None and match.end() - position <= dialect.max_record_bytes
@@ -190,17 +241,6 @@ def _open_pattern(q: bytes, d: bytes) -> re.Pattern[bytes]:
     quoted = rb"%b[^%b]*+(?:%b%b[^%b]*+)*+%b(?=%b)" % (q, q, q, q, q, q, d)
     plain = rb"(?:[^%b%b\r\n][^%b\r\n]*+)?+(?=%b)" % (q, d, d, d)
     return re.compile(rb"(?:(?:%b|%b)%b)*+%b[^%b]*+(?:%b%b[^%b]*+)*+%b?\Z" % (quoted, plain, d, q, q, q, q, q, q))
-
-
-def _match_records(data: bytes, dialect: Dialect, final: bool) -> Records:
-    """Find records one by one; for bytes whose quotes are irregular."""
-    found: list[tuple[int, bool]] = list(_matched(data, dialect, final))
-    ends = np.array([end for end, _ in found], np.int64)
-    malformed = np.array([bad for _, bad in found], bool)
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-    keep = _not_blank(data, starts, ends, dialect) | malformed
-    consumed = int(ends[-1]) if len(ends) else 0
-    return Records(starts[keep], ends[keep], malformed[keep], consumed)
 
 
 def first_fields(data: bytes, dialect: Dialect) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 from daskae.aggregate.aggregation import Metric
 from daskae.config import Settings
 from daskae.load.base import Load
-from daskae.load.targets import mask_url, open_sink
+from daskae.load.failures import mask_secrets
+from daskae.load.targets import open_sink
 from daskae.run.inputs import discover
 from daskae.run.job import make_context
 from daskae.run.plan import Plan, make_plan
@@ -50,7 +51,7 @@ def plan_document(plan: Plan, settings: Settings) -> dict[str, Any]:
         "columns": {column.name: column.source for column in plan.spec.contract.columns},
         "rules": [rule.name for rule in plan.spec.rules],
         "metrics": [item.name for item in plan.spec.metrics],
-        "to": mask_url(settings.to),
+        "to": mask_secrets(settings.to),
         "strategy": settings.strategy,
         "tables": [table.name for table in empty_tables(plan.spec)],
     }

@@ -20,7 +20,7 @@ from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError
 from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
 from daskae.exchange import MANIFEST
 from daskae.load.base import TableParts
-from daskae.load.targets import mask_url
+from daskae.load.failures import mask_secrets
 from daskae.monitor.history import EventLog
 from daskae.monitor.logfile import LogEvents, attach_log_file
 from daskae.pipeline import plan_run, run_plan
@@ -109,7 +109,7 @@ def run_job(settings: Settings, metrics: Sequence[Metric] = (), listeners: Seque
     context = make_context(settings, metrics, listeners)
     with ExitStack() as stack:
         _open_records(context, stack)
-        context.emit(RunStarted(context.run_id, tuple(settings.inputs), mask_url(settings.to), str(context.run_dir)))
+        context.emit(RunStarted(context.run_id, tuple(settings.inputs), mask_secrets(settings.to), str(context.run_dir)))
         summary = _run_watched(context)
     return RunResult(summary, context.tables)
 

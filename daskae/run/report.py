@@ -11,7 +11,7 @@ from daskae import __version__
 from daskae.aggregate.cohort import Cell, cohort_rows, month_start
 from daskae.events import Status
 from daskae.load.base import Receipt
-from daskae.load.targets import mask_url
+from daskae.load.failures import mask_secrets
 from daskae.report.data import (
     CohortCell,
     MonthTotal,
@@ -66,7 +66,7 @@ def summarize(plan: Plan, outcome: Outcome, receipt: Receipt, context: RunContex
         load_id=receipt.load_id,
         already_published=receipt.already_published,
         rules=outcome.rules,
-        inputs=tuple(mask_url(text) if "@" in text else text for text in context.settings.inputs),
+        inputs=tuple(mask_secrets(text) if "@" in text else text for text in context.settings.inputs),
         files=plan.source.files,
         input_bytes=plan.source.nbytes,
         as_of=outcome.final.facts.as_of.isoformat(),
@@ -199,9 +199,9 @@ def _top(outcome: Outcome, scale: int) -> tuple[TopCustomer, ...]:
 def _settings_text(context: RunContext) -> str:
     data = context.settings.model_dump(mode="json", exclude_defaults=True)
     if "to" in data:
-        data["to"] = mask_url(data["to"])
+        data["to"] = mask_secrets(data["to"])
     if "inputs" in data:
-        data["inputs"] = [mask_url(text) if "@" in text else text for text in data["inputs"]]
+        data["inputs"] = [mask_secrets(text) if "@" in text else text for text in data["inputs"]]
     return json.dumps(data, indent=2, default=str)
 
 

@@ -18,7 +18,7 @@ from daskae.read.reader import read_segments
 from daskae.stages.spec import Spec
 from daskae.validate.check import REJECT_SCHEMA, Checked, RuleCounts, check_batch
 
-FLUSH_BYTES = 128 << 20
+FLUSH_BYTES = 32 << 20
 """Accepted rows held before they are sorted and written; more than one flush happens for compressed files only."""
 
 
@@ -125,17 +125,17 @@ class _Output:
         columns.append(pl.Series("slot", slots_of(hash_text(table["customer_id"]))))
         if spec.drops_repeated_rows:
             texts = _as_texts(batch.cells if len(checked.rows) == batch.cells.height else _kept_cells(batch, checked))
-            columns += [pl.Series(f"row_hash_{lane}", hash_rows(texts, lane)) for lane in (0, 1)]
+            columns += [pl.Series(f"row_hash_{i}", lane) for i, lane in enumerate(hash_rows(texts, 2))]
         for i, rule in enumerate(spec.keyed_rules):
             keys = _as_texts(table.select(rule.columns))
-            columns.append(pl.Series(f"key_hash_{i}", hash_rows(keys)))
+            columns.append(pl.Series(f"key_hash_{i}", hash_rows(keys)[0]))
             columns += [key.alias(f"key_{i}_{j}") for j, key in enumerate(keys)]
         return pl.DataFrame(columns)
 
     def _flush(self) -> None:
         if not self._held:
             return
-        frame = pl.concat(self._held, rechunk=False)
+        frame = pl.concat(self._held, rechunk=True)
         self._held, self._held_bytes = [], 0
         slots = frame["slot"].to_numpy()
         hashes = ["row_hash_0", "row_hash_1"] if self.spec.drops_repeated_rows else []

@@ -24,7 +24,7 @@ Tables = Mapping[str, tuple[Sequence[str], pa.Table]]
 def write_parts(folder: Path, name: str, keys: Sequence[str], table: pa.Table, cuts: Iterable[int] = ()) -> TableParts:
     """Write a table as IPC files, cut before the given rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
+    files: list[Path] = []
     for start, stop in pairwise([0, *sorted(cuts), table.num_rows]):
         path = folder / f"{len(files):03d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:

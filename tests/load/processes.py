@@ -15,7 +15,7 @@ from daskae.load.lock import publisher_lock
 from daskae.load.targets import open_sink
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "daskae.load.targets", "pyarrow.parquet"])
+CONTEXT.set_forkserver_preload(["pytest", "pandas", "daskae.load.targets"])
 WAIT = 60
 
 

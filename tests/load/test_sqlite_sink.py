@@ -69,7 +69,7 @@ def test_every_type_is_stored_as_documented(sink: Sink, path: Path, tmp_path: Pa
         "money": ("NUMERIC", "real", 12.34, None),
         "even": ("NUMERIC", "integer", 12, None),
     }
-    declared: dict[str, str] = dict(query(path, "SELECT name, type FROM pragma_table_info('t')"))  # type: ignore[arg-type]
+    declared: dict[str, str] = dict(query(path, "SELECT name, type FROM pragma_table_info('t')"))
     for name, (kind, storage, *values) in expected.items():
         assert declared[name] == kind
         found = query(path, f"SELECT typeof({name}), {name} FROM t ORDER BY rowid")
@@ -109,7 +109,7 @@ def test_the_receipt_names_the_targets(sink: Sink, path: Path, tmp_path: Path) -
 
 def test_the_same_load_twice_is_there_once(sink: Sink, path: Path, tmp_path: Path) -> None:
     for strategy in ("append", "replace"):
-        load = replace(build_load(tmp_path, A, shop("north")), strategy=strategy)  # type: ignore[arg-type]
+        load = replace(build_load(tmp_path, A, shop("north")), strategy=strategy)
         sink.publish(load)
         receipt = sink.publish(load)
         assert receipt.already_published
