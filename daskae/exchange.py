@@ -59,8 +59,16 @@ class ExchangeWriter:
     def append(self, frame: pl.DataFrame, slots: NDArray[np.uint16]) -> None:
         """Sort rows by slot, keeping their order within one, and write them as a batch."""
         order = np.argsort(slots, kind="stable")
-        offsets = np.searchsorted(slots[order], np.arange(SLOTS + 1)).astype("<i8")
-        table = frame[order].to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+        self._write(frame[order], np.searchsorted(slots[order], np.arange(SLOTS + 1)).astype("<i8"))
+
+    def append_unsorted(self, frame: pl.DataFrame) -> None:
+        """Write rows that belong to no slot, as they are; they are read as slot 0."""
+        offsets = np.full(SLOTS + 1, frame.height, "<i8")
+        offsets[0] = 0
+        self._write(frame, offsets)
+
+    def _write(self, frame: pl.DataFrame, offsets: NDArray[np.int64]) -> None:
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
         if self._writer is None:
             self._sink = pa.OSFile(str(self._folder / self.name), "wb")
             self._writer = pa.ipc.new_file(self._sink, table.schema)

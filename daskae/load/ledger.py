@@ -7,7 +7,8 @@ The rule:
   ``published`` at a time.
 - **append** is done when the load has a published entry. The same load is thus appended once, ever, unless a later
   replace wiped it; then it may come again.
-- **replace** is done when the load has a published entry and its tables hold nothing else. After loads A, B, load A can be published again, as a third entry.
+- **replace** is done when the load has a published entry and its tables hold nothing else. After loads A, B, load A can
+  be published again, as a third entry.
 - A replace turns the entries of all loads that share a table with it to ``replaced``. Loads of other tables stay.
 - The entry becomes visible in the same step as the rows (one transaction, or one rename), so it can neither be missing
   for rows that are there nor be there for rows that are missing.
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from daskae.errors import LoadError
 from daskae.load.base import Load, Strategy
 
 Status = Literal["published", "replaced"]
@@ -50,8 +52,21 @@ class Entry:
 
     @classmethod
     def from_json(cls, line: str) -> "Entry":
-        """Read what :meth:`to_json` wrote."""
-        return cls(**json.loads(line))
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        LoadError
+            When somebody else has written it.
+        """
+        try:
+            return cls(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise LoadError(
+                "the ledger of the target is damaged",
+                got=f"{line[:100]} ({error})",
+                hint="restore the target from a copy, or choose another",
+            ) from error
 
 
 def find_held(entries: Sequence[Entry], load: Load) -> Entry | None:

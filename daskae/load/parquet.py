@@ -11,7 +11,8 @@ never rows of two loads; the snapshot before the current one stays, so open file
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,7 +86,8 @@ class ParquetSink:
             raise
         self._snapshots.flip(folder, tables)
         crash_point("parquet.flipped")
-        self._snapshots.sweep()
+        with suppress(OSError):  # the load is published; what cannot be removed is removed by the next run
+            self._snapshots.sweep()
 
     def _check_place(self) -> None:
         place = self._snapshots.root
@@ -123,11 +125,11 @@ class ParquetSink:
             reachable = (self._snapshots.root / name).is_dir()
             if not reachable or sum(map(_count_rows, _own_files(current / name, stem))) != rows:
                 return None
-        return self._receipt(load, already=True)
+        return self._receipt(load, already=True, rows=entry.tables)
 
-    def _receipt(self, load: Load, already: bool) -> Receipt:
-        rows = {parts.name: parts.rows for parts in load.tables}
-        return Receipt(load.load_id, already, rows, {name: str(Path(self._target) / name) for name in rows})
+    def _receipt(self, load: Load, already: bool, rows: Mapping[str, int] | None = None) -> Receipt:
+        rows = rows or {parts.name: parts.rows for parts in load.tables}
+        return Receipt(load.load_id, already, dict(rows), {name: str(Path(self._target) / name) for name in rows})
 
 
 def _carry_over(load: Load, current: Path | None, folder: Path, stem: str) -> None:

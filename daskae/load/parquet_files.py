@@ -25,6 +25,7 @@ from daskae.load.parts import read_tables
 
 FILE_ROWS = 262_144
 _GROUP_ROWS = 131_072
+_MOST_WORKERS = 4  # each holds the rows of a file: more would cost memory on a machine that has many cores
 _METADATA_TYPES = (pa.string(), pa.timestamp("us"), pa.int64())
 
 _KINDS: tuple[Callable[[pa.DataType], bool], ...] = (
@@ -50,7 +51,7 @@ def write_files(load: Load, put: Put) -> None:
     LoadError
         When a table has other rows than announced.
     """
-    workers = os.cpu_count() or 1
+    workers = min(_MOST_WORKERS, os.cpu_count() or 1)
     running: deque[Future[None]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

@@ -80,24 +80,22 @@ class RemoteParquetSink:
             manifest = self._read_manifest()
             if receipt := self._find_receipt(manifest, load):
                 return receipt
-            self._check_tables(manifest, load)
+            self._check_tables(load)
         return None
 
     def publish(self, load: Load) -> Receipt:
         """Make the load visible by writing the manifest; see :class:`daskae.load.base.Sink`."""
         check_load(load)
         with self._translated():
-            self._files.invalidate_cache()
             manifest = self._read_manifest()
+            self._check_tables(load)
+            self._remove_unlisted(manifest, load)
             if receipt := self._find_receipt(manifest, load):
                 return receipt
-            self._check_tables(manifest, load)
-            self._remove_unlisted(manifest, load)
             fresh = self._write(load, manifest)
             crash_point("remote.written")
             self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
             crash_point("remote.published")
-            self._files.invalidate_cache()
             self._remove_unlisted(fresh, load)
         return self._receipt(load, already=False)
 
@@ -117,7 +115,7 @@ class RemoteParquetSink:
             tables[parts.name] = [name for name in kept if not name.startswith(f"{stem}-")] + own
         return Manifest(add_entry(before.loads, load), tables)
 
-    def _check_tables(self, manifest: Manifest, load: Load) -> None:
+    def _check_tables(self, load: Load) -> None:
         for parts in load.tables:
             if "/" in parts.name or parts.name.startswith((".", "_daskae")):
                 raise LoadError(
@@ -136,15 +134,18 @@ class RemoteParquetSink:
 
     def _remove_unlisted(self, manifest: Manifest, load: Load) -> None:
         """Remove files of the load's tables that the manifest does not name: replaced ones, and those of dead runs."""
+        self._files.invalidate_cache()
         for parts in load.tables:
             for name in set(self._list(parts.name)).difference(manifest.tables.get(parts.name, [])):
                 self._files.rm_file(self._path(parts.name, name))
+        self._files.invalidate_cache()
 
     def _find_receipt(self, manifest: Manifest, load: Load) -> Receipt | None:
         entry = find_held(manifest.loads, load)
         if entry is None:
             return None
-        there = all(set(manifest.tables[name]).issubset(self._list(name)) for name in entry.tables)
+        # A file too many counts as well: plain readers see it until a publish removes it.
+        there = all(set(manifest.tables[name]) == set(self._list(name)) for name in entry.tables)
         return self._receipt(load, already=True, rows=entry.tables) if there else None
 
     def _receipt(self, load: Load, already: bool, rows: Mapping[str, int] | None = None) -> Receipt:
@@ -159,10 +160,11 @@ class RemoteParquetSink:
 
     def _list(self, table: str) -> list[str]:
         try:
-            found = self._files.ls(self._path(table), detail=False)
+            found = [str(path).rstrip("/") for path in self._files.ls(self._path(table), detail=False)]
         except FileNotFoundError:
             return []
-        return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in found]
+        own = self._path(table).rstrip("/")
+        return [path.rsplit("/", 1)[-1] for path in found if path.lstrip("/") != own.lstrip("/")]
 
     def _path(self, *names: str) -> str:
         return "/".join((self._root, *names))

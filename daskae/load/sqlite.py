@@ -12,7 +12,7 @@ How values are stored is told in :mod:`daskae.load.sqlite_values`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -29,9 +29,9 @@ from daskae.load.sqlite_failures import sqlite_translated
 from daskae.load.sqlite_session import connect, transaction
 from daskae.load.sqlite_stage import drop_stages, fill_stage, repeated_keys, stage_name
 from daskae.load.sqlite_tables import (
+    check_declaration,
     check_table,
     create_or_extend,
-    declare,
     drop_key_index,
     ensure_key_index,
     find_table,
@@ -62,7 +62,7 @@ class SqliteSink:
         with sqlite_translated(self._target, self._timeout):
             self._check_place()
             for parts in load.tables:
-                declare(parts, parts.name)
+                check_declaration(parts)
             if not self._path.exists():
                 return None
             with connect(self._path, self._timeout) as connection:
@@ -115,9 +115,9 @@ class SqliteSink:
         there = all(_count_load(connection, name, load.load_id) == rows for name, rows in entry.tables.items())
         return self._receipt(load, already=True, rows=entry.tables) if there else None
 
-    def _receipt(self, load: Load, already: bool, rows: dict[str, int] | None = None) -> Receipt:
+    def _receipt(self, load: Load, already: bool, rows: Mapping[str, int] | None = None) -> Receipt:
         rows = rows or {parts.name: parts.rows for parts in load.tables}
-        return Receipt(load.load_id, already, rows, {name: f"{self._target}: {name}" for name in rows})
+        return Receipt(load.load_id, already, dict(rows), {name: f"{self._target}: {name}" for name in rows})
 
 
 @contextmanager

@@ -75,6 +75,23 @@ def find_table(connection: sa.Connection, name: str) -> Existing | None:
     return Existing(found.name, tuple(columns))
 
 
+def check_declaration(parts: TableParts) -> sa.Table:
+    """Check that SQLite can have such a table; return how it is declared.
+
+    Raises
+    ------
+    LoadError
+        For a reserved name, or a column of a type that SQLite has no place for.
+    """
+    if parts.name.lower().startswith(_RESERVED):
+        raise LoadError(
+            "a table has a reserved name",
+            where=f"table {parts.name}",
+            allowed=f"a name that does not start with {' or '.join(_RESERVED)}",
+        )
+    return declare(parts, parts.name)
+
+
 def check_table(connection: sa.Connection, parts: TableParts) -> None:
     """Check that the target can take a table: its name, its types, and the existing table if there is one.
 
@@ -84,9 +101,7 @@ def check_table(connection: sa.Connection, parts: TableParts) -> None:
         Saying everything that is in the way.
     """
     where = f"table {parts.name}"
-    if parts.name.lower().startswith(_RESERVED):
-        raise LoadError("a table has a reserved name", where=where, allowed=f"a name not in {', '.join(_RESERVED)}...")
-    wanted = declare(parts, parts.name)
+    wanted = check_declaration(parts)
     existing = find_table(connection, parts.name)
     if existing is None:
         return
@@ -139,10 +154,9 @@ def ensure_key_index(connection: sa.Connection, parts: TableParts, strategy: Str
     """Make our unique index cover exactly the columns of the strategy."""
     columns = key_columns(parts, strategy)
     index = _index_name(parts.name)
-    present = (
-        connection.exec_driver_sql("SELECT name FROM pragma_index_info(?) ORDER BY seqno", (index,)).scalars().all()
-    )
-    if present == columns:
+    query = """SELECT info.name FROM sqlite_master AS found, pragma_index_info(found.name) AS info
+        WHERE found.type = 'index' AND found.name = ? AND found.tbl_name = ? COLLATE NOCASE ORDER BY info.seqno"""
+    if connection.exec_driver_sql(query, (index, parts.name)).scalars().all() == columns:
         return
     drop_key_index(connection, parts)
     if columns:

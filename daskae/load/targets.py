@@ -18,7 +18,8 @@ from daskae.load.remote import RemoteParquetSink
 from daskae.load.sqlite import SqliteSink
 
 _SUPPORTED = "sqlite:///file.db, or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_READ_ONLY = ("http", "https")
 _DATABASE_FILES = (".db", ".sqlite", ".sqlite3")
 
 
@@ -38,15 +39,14 @@ def open_sink(url: str, timeout: float = 30.0) -> Sink:
         When the text means no target, or one that is not supported. It shows no password.
     """
     found = _SCHEME.match(url)
-    if found is None:
+    scheme = found[1].lower() if found else ""
+    if open_database := _DATABASES.get(scheme.partition("+")[0]):
+        return open_database(url, timeout)
+    if found is None or not found[2]:
         return _open_folder(url, timeout)
-    scheme = found[1].lower()
-    if scheme in fsspec.available_protocols():
+    if scheme in fsspec.available_protocols() and scheme not in _READ_ONLY:
         return _open_files(url, timeout)
-    open_database = _DATABASES.get(scheme.partition("+")[0])
-    if open_database is None:
-        raise _refusal("this kind of target is not supported", url)
-    return open_database(url, timeout)
+    raise _refusal("this kind of target is not supported", url)
 
 
 def _open_folder(path: str, timeout: float) -> Sink:

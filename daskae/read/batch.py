@@ -46,6 +46,13 @@ class Batch:
     spans: tuple[Span, ...]
     broken: list[Broken] = field(default_factory=list)
 
+    starts: Callable[[], RowNumbers | None] = field(default=lambda: None)
+    """Give the byte offset in the source of every row, if that is known already."""
+
+    def known_starts(self) -> RowNumbers | None:
+        """Return the byte offset of every row, or None where finding them would cost another pass."""
+        return self.starts()
+
     def row_numbers(self) -> RowNumbers:
         """Index in the batch of each row of ``cells``."""
         if not self.broken:

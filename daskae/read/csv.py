@@ -189,7 +189,7 @@ def _batch(window: _Window, dialect: Dialect, columns: Sequence[str]) -> Batch:
     broken = _merge(broken, wrong)
     raw = _RawRecords(window, dialect, records if dialect.is_utf8 or dialect.is_wide else None)
     count = cells.height + len(broken)
-    batch = Batch(cells, count, raw, raw.spans(count), broken)
+    batch = Batch(cells, count, raw, raw.spans(count), broken, raw.known_starts)
     return _without_repeated_header(batch, window.columns, dialect)
 
 
@@ -214,7 +214,7 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-_GROUP = 256
+_GROUP = 32
 
 
 def _unparsable(text: bytes, records: Records) -> list[Broken]:
@@ -257,6 +257,7 @@ def _merge(broken: list[Broken], wrong: list[Broken]) -> list[Broken]:
 
 
 _BLANKS = re.compile(rb"[ \t]+")
+_ONLY_LINE_ENDS = re.compile(rb"[\r\n]*")
 _EDGE_BLANKS = re.compile(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)")
 
 
@@ -273,7 +274,7 @@ def _parse(
 
     if dialect.delimiter == WHITESPACE:
         text = _BLANKS.sub(b" ", _EDGE_BLANKS.sub(b"", text))
-    if not text.strip(b"\r\n"):
+    if _ONLY_LINE_ENDS.fullmatch(text):
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), wrong
     table = pacsv.read_csv(
         pa.BufferReader(text),
@@ -305,6 +306,13 @@ class _RawRecords:
         if self._found is None:
             self._found = find_records(self._window.data, self._dialect, final=True)
         return self._found
+
+    def known_starts(self) -> RowNumbers | None:
+        """Return the places in the file of all records, if they have been looked for."""
+        first = self._window.pieces[0]
+        if self._found is None or first.offset is None or len(self._window.pieces) > 1:
+            return None
+        return self._found.starts + first.offset
 
     def spans(self, count: int) -> tuple[Span, ...]:
         """Say how many records each piece of the window has; ``count`` is how many there are in all."""
@@ -367,4 +375,16 @@ def _without_repeated_header(batch: Batch, names: Sequence[str], dialect: Dialec
     repeated = [Broken(row, "repeated_header", "the header line stands again among the rows") for row in same]
     keep = ~np.isin(batch.row_numbers(), same)
     broken = sorted([*batch.broken, *repeated], key=lambda item: item.row)
-    return Batch(cells.filter(pl.Series(keep)), batch.count, batch.raw, batch.spans, broken)
+    return replace(batch, cells=cells.filter(pl.Series(keep)), broken=broken)
+
+
+def read_records(
+    segment: Segment, dialect: Dialect, starts: Sequence[int], ends: Sequence[int]
+) -> tuple[pl.Series, pl.Series]:
+    """Read the raw text of some records by their places in the file; returns (texts, byte offsets)."""
+    with RangeReader(segment.path) as reader:
+        texts = [
+            reader.read(start, end - start).rstrip(b"\r\n").decode(dialect.encoding, "backslashreplace")
+            for start, end in zip(starts, ends, strict=True)
+        ]
+    return pl.Series(texts, dtype=pl.String), pl.Series(starts, dtype=pl.Int64)

@@ -94,14 +94,13 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 def line_ends(data: bytes, final: bool) -> Offsets:
     """Offsets just after each line end; after the last byte too where the source ends."""
     array = np.frombuffer(data, np.uint8)
-    found = array == 10
+    ends = np.flatnonzero(array == 10) + 1
     if b"\r" in data:
-        lone = array == 13
-        lone[:-1] &= ~found[1:]
-        if not final and len(lone):
-            lone[-1] = False
-        found |= lone
-    ends = np.flatnonzero(found) + 1
+        returns = np.flatnonzero(array == 13) + 1
+        if not final:
+            returns = returns[returns < len(data)]
+        lone = returns[(returns == len(data)) | (array[np.minimum(returns, len(data) - 1)] != 10)]
+        ends = np.sort(np.concatenate([ends, lone])) if len(lone) else ends
     if final and len(data) and (not len(ends) or ends[-1] != len(data)):
         ends = np.append(ends, len(data))
     return ends.astype(np.int64, copy=False)

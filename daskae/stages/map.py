@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from daskae.errors import ConservationError
 from daskae.exchange import ExchangeWriter, commit, slots_of
-from daskae.hashing import hash_rows, hash_text
+from daskae.hashing import hash_text
 from daskae.partition import ExchangeFile, PartitionRef, PartitionResult, Segment
-from daskae.read.batch import Batch
+from daskae.read.batch import Batch, RowNumbers
 from daskae.read.reader import read_segments
 from daskae.stages.spec import Spec
 from daskae.validate.check import REJECT_SCHEMA, Checked, RuleCounts, check_batch
@@ -44,6 +44,7 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
     ConservationError
         If rows got lost; a bug.
     """
+    spec.require_same_libraries()
     folder.mkdir(parents=True, exist_ok=True)
     with _Output(spec, folder, len(ref.segments)) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
@@ -74,6 +75,8 @@ class _Output:
     reasons: Counter[str] = field(default_factory=Counter)
     counts: dict[str, RuleCounts] = field(default_factory=dict)
     total: int = 0
+    starts: list[RowNumbers] | None = field(default_factory=list)
+    """Byte offsets of all records so far, as long as finding them cost nothing."""
     _held: list[pl.DataFrame] = field(default_factory=list)
     _held_bytes: int = 0
 
@@ -107,6 +110,9 @@ class _Output:
             self._held_bytes += int(frame.estimated_size())
             if self._held_bytes > FLUSH_BYTES:
                 self._flush()
+        if self.starts is not None and self.spec.global_rules:
+            known = batch.known_starts()
+            self.starts = None if known is None or self.segments > 1 else [*self.starts, known]
         for span in batch.spans:
             self.rows[span.segment] += span.rows
         self.total += batch.count
@@ -115,6 +121,10 @@ class _Output:
         """Write what is held and describe all files."""
         self._flush()
         writers = {"rows": self._rows, "rejects": self._rejects} | {f"keys-{i}": w for i, w in enumerate(self._keys)}
+        if self.starts:
+            starts = self._stack.enter_context(ExchangeWriter(self.folder, "starts"))
+            starts.append_unsorted(pl.DataFrame({"start": np.concatenate(self.starts)}))
+            writers["starts"] = starts
         return {key: file for key, writer in writers.items() if (file := writer.finish()) is not None}
 
     def _exchange_frame(self, batch: Batch, checked: Checked) -> pl.DataFrame:
@@ -124,12 +134,12 @@ class _Output:
         columns.append(pl.Series("seq", self.total + checked.rows, dtype=pl.UInt32))
         columns.append(pl.Series("slot", slots_of(hash_text(table["customer_id"]))))
         if spec.drops_repeated_rows:
-            texts = _as_texts(batch.cells if len(checked.rows) == batch.cells.height else _kept_cells(batch, checked))
-            columns += [pl.Series(f"row_hash_{i}", lane) for i, lane in enumerate(hash_rows(texts, 2))]
+            cells = batch.cells if len(checked.rows) == batch.cells.height else _kept_cells(batch, checked)
+            columns += [cells.hash_rows(seed).alias(f"row_hash_{seed}") for seed in (0, 1)]
         for i, rule in enumerate(spec.keyed_rules):
-            keys = _as_texts(table.select(rule.columns))
-            columns.append(pl.Series(f"key_hash_{i}", hash_rows(keys)[0]))
-            columns += [key.alias(f"key_{i}_{j}") for j, key in enumerate(keys)]
+            keys = table.select(pl.col(name).cast(pl.String) for name in rule.columns)
+            columns.append(keys.hash_rows().alias(f"key_hash_{i}"))
+            columns += [keys[name].alias(f"key_{i}_{j}") for j, name in enumerate(rule.columns)]
         return pl.DataFrame(columns)
 
     def _flush(self) -> None:
@@ -162,7 +172,7 @@ class _Output:
             pl.Series("row", rows + before[span]), raw.alias("raw"), offsets.alias("byte_offset"),
             pl.Series("segment", segments[span], dtype=pl.UInt32),
         ).select("segment", *REJECT_SCHEMA)  # fmt: skip
-        self._rejects.append(frame, np.zeros(frame.height, np.uint16))
+        self._rejects.append_unsorted(frame)
         for segment, count in zip(*np.unique(segments[span], return_counts=True), strict=True):
             self.rejected[int(segment)] += int(count)
         self.reasons.update(dict(rejected["reason"].value_counts().iter_rows()))
@@ -185,10 +195,6 @@ def _broken_rows(batch: Batch, schema: pl.Schema) -> pl.DataFrame:
 def to_units(values: pl.Series) -> pl.Series:
     """Turn decimals into integer units, exactly; other columns stay."""
     return values.to_physical().cast(pl.Int64) if isinstance(values.dtype, pl.Decimal) else values
-
-
-def _as_texts(table: pl.DataFrame) -> list[pl.Series]:
-    return [table[name].cast(pl.String) for name in table.columns]
 
 
 def _kept_cells(batch: Batch, checked: Checked) -> pl.DataFrame:

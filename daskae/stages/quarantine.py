@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 
 from daskae.exchange import read_frame, read_slots
 from daskae.partition import PartitionRef
+from daskae.read.batch import RowNumbers
+from daskae.read.csv import read_records
 from daskae.read.reader import raw_batches
-from daskae.stages.layout import Layout
+from daskae.stages.layout import Layout, PartLayout
 from daskae.stages.spec import Spec
 
 SAMPLES = 5
@@ -43,7 +45,7 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
     frames = [read_frame([early_path])] if early_path is not None else []
     late = _late_rows(task, spec)
     if late.height:
-        frames.append(_described(late, task.ref, layout.starts, spec))
+        frames.append(_described(late, task.ref, layout, spec))
     rows = pl.concat([frame.select(sorted(frames[0].columns)) for frame in frames])
     segment = rows["segment"].to_numpy()
     labels = pl.Series([item.label for item in task.ref.segments], dtype=pl.String)
@@ -82,17 +84,19 @@ def _late_rows(task: QuarantineTask, spec: Spec) -> pl.DataFrame:
     return marked.select("seq", reasons.alias("reasons")).with_columns(pl.col("reasons").list.first().alias("reason"))
 
 
-def _described(late: pl.DataFrame, ref: PartitionRef, starts: tuple[int, ...], spec: Spec) -> pl.DataFrame:
+def _described(late: pl.DataFrame, ref: PartitionRef, layout: PartLayout, spec: Spec) -> pl.DataFrame:
     """Read the raw text of late rejects from their source again; they were good rows when they were first read."""
     seq = late["seq"].to_numpy().astype(np.int64)
+    starts, places = layout.starts, layout.path("starts")
     segment = np.searchsorted(np.array(starts), seq, side="right") - 1
     row = seq - np.array(starts)[segment]
     raw: list[pl.Series] = []
     offsets: list[pl.Series] = []
     for index in np.unique(segment):
-        texts, places = _raw_rows(ref, int(index), row[segment == index], spec)
+        wanted = row[segment == index]
+        texts, found = _raw_rows(ref, int(index), wanted, spec) if places is None else _by_place(ref, wanted, places, spec)
         raw.append(texts)
-        offsets.append(places)
+        offsets.append(found)
     nothing = pl.lit(None, dtype=pl.String)
     return late.drop("seq").with_columns(
         pl.Series("segment", segment, dtype=pl.UInt32), pl.Series("row", row), pl.concat(raw).alias("raw"),
@@ -100,7 +104,14 @@ def _described(late: pl.DataFrame, ref: PartitionRef, starts: tuple[int, ...], s
     )  # fmt: skip
 
 
-def _raw_rows(ref: PartitionRef, index: int, rows: np.ndarray, spec: Spec) -> tuple[pl.Series, pl.Series]:
+def _by_place(ref: PartitionRef, rows: RowNumbers, places: Path, spec: Spec) -> tuple[pl.Series, pl.Series]:
+    """Raw texts and offsets of rows whose places were kept."""
+    starts = read_frame([places])["start"].to_numpy()
+    ends = np.append(starts[1:], ref.segments[0].end)
+    return read_records(ref.segments[0], spec.dialect, starts[rows].tolist(), ends[rows].tolist())
+
+
+def _raw_rows(ref: PartitionRef, index: int, rows: RowNumbers, spec: Spec) -> tuple[pl.Series, pl.Series]:
     """Raw texts and offsets of rows of a segment, given in rising order."""
     texts, offsets, done = [], [], 0
     for count, raw in raw_batches(ref.segments[index], spec.dialect, spec.columns_to_read):

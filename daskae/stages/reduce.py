@@ -15,6 +15,7 @@ from daskae.exchange import ExchangeWriter, commit, read_slots
 from daskae.hashing import hash_text
 from daskae.stages.layout import Layout
 from daskae.stages.spec import Spec
+from daskae.stages.unique import repeated_values
 from daskae.validate.rules import ALL_COLUMNS
 
 CODE = "_code"
@@ -106,11 +107,11 @@ def _without_repeated(
 def _repeats_a_row(lines: pl.DataFrame, layout: Layout) -> pl.Series:
     """Whether all raw fields of a row equal an earlier row's, by two independent 64-bit hashes of them."""
     hashes = ["row_hash_0", "row_hash_1"]
-    twice = lines["row_hash_0"].is_duplicated()
+    twice = repeated_values(lines["row_hash_0"])
     result = pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
-    if not twice.any():
+    if not len(twice):
         return result
-    rows = twice.arg_true()
+    rows = lines["row_hash_0"].is_in(twice.implode()).arg_true()
     some = lines.select("part", "seq", *hashes)[rows]
     some = some.with_columns(_positions(some, layout))
     later = some.select(pl.col(POSITION) > pl.col(POSITION).min().over(hashes)).to_series()

@@ -1,6 +1,7 @@
 """What a run computes, as one record that every task gets."""
 
 import inspect
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,13 +12,14 @@ import pyarrow as pa
 
 from daskae.aggregate.aggregation import Aggregation, FrameMetric, Metric, State, states_of
 from daskae.config import MetricSettings
+from daskae.errors import EngineError
 from daskae.hashing import digest_texts
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
 from daskae.schema import Column, Contract
 from daskae.validate.rules import ALL_COLUMNS, Rule
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 """Raised whenever the files between the stages change their meaning."""
 
 _ORDER_COLUMNS = ("customer_id", "order_id", "order_date", "amount", "lines")
@@ -33,6 +35,22 @@ class Spec:
     metrics: tuple[Metric, ...]
     settings: MetricSettings
     as_of: date | None = None
+    libraries: tuple[str, ...] = (pl.__version__, pa.__version__)
+    """Versions of what reads and hashes rows, where the run was planned."""
+
+    def require_same_libraries(self) -> None:
+        """Check that this process has the libraries of the one that planned the run.
+
+        Raises
+        ------
+        EngineError
+        """
+        here = (pl.__version__, pa.__version__)
+        if here != self.libraries:
+            raise EngineError(
+                "a worker has other library versions than the driver", f"polars, pyarrow on {platform.node()}",
+                ", ".join(here), ", ".join(self.libraries), "install the same versions everywhere",
+            )  # fmt: skip
 
     @cached_property
     def aggregations(self) -> tuple[Aggregation, ...]:
@@ -102,7 +120,7 @@ class Spec:
     def map_fingerprint(self) -> str:
         """Identity of everything that decides what a map task writes."""
         return digest_texts(
-            FORMAT_VERSION, pl.__version__, pa.__version__, repr(self.dialect), repr(self.contract),
+            FORMAT_VERSION, *self.libraries, repr(self.dialect), repr(self.contract),
             *(rule.definition for rule in self.rules), *self.kept_columns,
         )  # fmt: skip
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from daskae.exchange import ExchangeWriter, commit, read_slots
 from daskae.stages.layout import Layout
@@ -50,18 +50,13 @@ def find_duplicates(task: UniqueTask, layout_path: Path) -> dict[str, Any]:
 def _candidates(task: UniqueTask, layout: Layout) -> tuple[pl.DataFrame, int]:
     """Rows whose key hash occurs more than once, with their keys and their places in the input."""
     paths = layout.paths(f"keys-{task.rule}")
-    hashes = [
-        np.asarray(table["key_hash"].combine_chunks()) if table.num_rows else np.empty(0, np.uint64)
-        for _, path in paths
-        for table in read_slots(path, task.first, task.last, ["key_hash"])
-    ]
-    if not hashes:
+    tables = [table for _, path in paths for table in read_slots(path, task.first, task.last, ["key_hash"])]
+    if not tables:
         return pl.DataFrame(), 0
-    values = np.sort(np.concatenate(hashes))
-    twice = np.unique(values[1:][values[1:] == values[:-1]])
-    if not len(twice):
-        return pl.DataFrame(), len(values)
-    wanted = pl.Series(twice)
+    hashes = pl.Series(pl.from_arrow(pa.concat_tables(tables)["key_hash"]))
+    wanted = repeated_values(hashes)
+    if not len(wanted):
+        return pl.DataFrame(), len(hashes)
     found = []
     for part, path in paths:
         for table in read_slots(path, task.first, task.last):
@@ -69,9 +64,15 @@ def _candidates(task: UniqueTask, layout: Layout) -> tuple[pl.DataFrame, int]:
             frame = frame.filter(pl.col("key_hash").is_in(wanted.implode()))
             position = pl.Series(POSITION, layout.positions(part, frame["seq"]))
             found.append(frame.with_columns(position, pl.lit(part, dtype=pl.UInt32).alias("part")))
-    return pl.concat(found), len(values)
+    return pl.concat(found), len(hashes)
 
 
 def _is_first(frame: pl.DataFrame) -> pl.Series:
     keys = [name for name in frame.columns if name.startswith("key_") and name != "key_hash"]
     return frame.select(pl.col(POSITION) == pl.col(POSITION).min().over(keys)).to_series()
+
+
+def repeated_values(values: pl.Series) -> pl.Series:
+    """Return the values that occur more than once; sorting is the fastest way where that is rare."""
+    ordered = values.sort()
+    return ordered.filter(ordered == ordered.shift(1)).unique()

@@ -42,6 +42,11 @@ def build_load(folder: Path, load_id: str, tables: Tables, strategy: Strategy = 
     return Load(load_id, f"run of {load_id[:1]}", strategy, 1000, LOADED_AT, tuple(parts))
 
 
+def one_table(folder: Path, table: pa.Table, keys: Sequence[str] = (), name: str = "t", load_id: str = A) -> Load:
+    """Write a load of a single table."""
+    return build_load(folder, load_id, {name: (keys, table)})
+
+
 def shop(name: str, customers: int = 3) -> Tables:
     """Two tables of one shop: as many customers as wanted, and one row that sums them up. All rows carry the name."""
     ids = [f"C{number}" for number in range(customers)]

@@ -17,7 +17,7 @@ from daskae.load.base import METADATA_COLUMNS, Load, Sink
 from daskae.load.ledger import Entry
 from daskae.load.targets import open_sink
 
-from .building import LOADED_AT, MONEY, A, B, C, build_load, content, read_folder, shop, write_parts
+from .building import LOADED_AT, MONEY, A, B, C, build_load, content, one_table, read_folder, shop, write_parts
 
 
 @pytest.fixture
@@ -28,10 +28,6 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def sink(out: Path) -> Sink:
     return open_sink(f"{out}/")
-
-
-def one_table(folder: Path, table: pa.Table, name: str = "t", load_id: str = A) -> Load:
-    return build_load(folder, load_id, {name: ((), table)})
 
 
 def shops(out: Path) -> list[tuple[str, int]]:
@@ -120,6 +116,16 @@ def test_the_receipt_names_the_folders(sink: Sink, out: Path, tmp_path: Path) ->
     assert sink.preflight(load) == replace(receipt, already_published=True)
 
 
+def test_a_preflight_needs_no_rows(sink: Sink, tmp_path: Path) -> None:
+    load = build_load(tmp_path, A, shop("north"))
+    planned = replace(load, tables=tuple(replace(parts, files=(), rows=0) for parts in load.tables))
+    assert sink.preflight(planned) is None
+    sink.publish(load)
+    receipt = sink.preflight(planned)
+    assert receipt is not None
+    assert receipt.rows == {"customer_metrics": 3, "kpis": 1}
+
+
 def test_replace_a_b_a_publishes_three_times(sink: Sink, out: Path, tmp_path: Path) -> None:
     first, second = build_load(tmp_path, A, shop("north")), build_load(tmp_path, B, shop("south", 5))
     for load in (first, second, first):
@@ -164,7 +170,7 @@ def test_files_are_copied_where_links_are_refused(
 
 
 def test_a_replace_leaves_the_tables_of_other_loads(sink: Sink, out: Path, tmp_path: Path) -> None:
-    sink.publish(one_table(tmp_path, pa.table({"n": [1]}), "other", C))
+    sink.publish(one_table(tmp_path, pa.table({"n": [1]}), name="other", load_id=C))
     sink.publish(build_load(tmp_path, A, shop("north")))
     sink.publish(build_load(tmp_path, B, shop("south")))
     assert content(read_folder(out / "other")) == [{"n": 1}]
@@ -314,3 +320,11 @@ def test_rows_that_do_not_add_up_are_refused(sink: Sink, out: Path, tmp_path: Pa
     with pytest.raises(LoadError, match=r"do not add up(.|\n)*2 rows in its parts(.|\n)*3 rows announced"):
         sink.publish(replace(load, tables=(replace(load.tables[0], rows=3),)))
     assert list((out / ".daskae/snapshots").iterdir()) == []
+
+
+def test_a_damaged_ledger_is_named(sink: Sink, out: Path, tmp_path: Path) -> None:
+    load = build_load(tmp_path, A, shop("north"))
+    sink.publish(load)
+    (out / ".daskae/current/ledger.jsonl").write_text("rubbish\n")
+    with pytest.raises(LoadError, match=r"ledger of the target is damaged(.|\n)*rubbish"):
+        sink.preflight(load)

@@ -107,7 +107,9 @@ def test_cut_off_anywhere_then_run_again(breaks_at: str, published: bool, url: s
         sink.publish(load)
     assert (manifest(url)["tables"] == before) == (not published)
     files.breaks_at = ""
+    assert sink.preflight(load) is None
     assert sink.publish(load).already_published == published
+    assert shops(url) == ["south"]
     sink.publish(build_load(tmp_path, C, shop("west")))
     assert shops(url) == ["west"]
     assert names(url) == ["cccccccc-00000.parquet"]

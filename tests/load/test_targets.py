@@ -22,6 +22,7 @@ from .building import A, build_load, shop
         ("./deep/out", ParquetSink),
         ("/tmp/out", ParquetSink),
         ("~/out", ParquetSink),
+        ("out:1", ParquetSink),
         ("metrics.db/", ParquetSink),
         ("file:///tmp/out", ParquetSink),
         ("memory://bucket/out", RemoteParquetSink),
@@ -46,6 +47,7 @@ def test_the_url_tells_the_sink(url: str, sink: type) -> None:
         ("postgresql+psycopg://user:sesame@host/db", r"not supported(.|\n)*user:\*\*\*@host"),
         ("mysql://user:sesame@host/db", "not supported"),
         ("nonsense://user:sesame@host/db", "not supported"),
+        ("https://host/out", "not supported"),
         ("hdfs://user:sesame@host/db", "file system of the target cannot be opened"),
     ],
 )
