@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,23 +27,10 @@ app = App(name="compare", help=__doc__, version_flags=[], help_format="plaintext
 Several = Parameter(consume_multiple=True, negative=())
 
 
-@app.default
-def command(
-    *,
-    rows: Annotated[tuple[int, ...], Several] = (1_000_000,),
-    format: Annotated[tuple[Literal["csv", "parquet"], ...], Several] = ("csv",),
-    peers: Annotated[tuple[str, ...], Several] = tuple(PEERS),
-    modes: Annotated[tuple[Mode, ...], Several] = ("cold",),
-    repeat: int = 1,
-    cpus: int = 2,
-    dirt: float = 0.005,
-    python: Annotated[tuple[str, ...], Several] = (),
-    work: Path | None = None,
-    json: Path | None = None,
-    timeout: float | None = None,
-    quiet: bool = False,
-) -> int:
-    """Compare.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to compare.
 
     Parameters
     ----------
@@ -62,8 +50,8 @@ def command(
         Share of planted defects.
     python : tuple of str
         Interpreters of contenders that need their own, as NAME=PATH.
-    work : Path, optional
-        Folder for input, output and logs; files of an earlier run in it are replaced.
+    work : Path
+        Folder for input, output and logs; what an earlier run left in it is replaced.
     json : Path, optional
         File for all figures of all runs.
     timeout : float, optional
@@ -71,17 +59,35 @@ def command(
     quiet : bool
         Tell no progress.
     """
-    contenders = line_up(peers, python)
-    base = (work or Path(tempfile.gettempdir()) / "daskae-benchmarks").absolute()
+
+    rows: Annotated[tuple[int, ...], Several] = (1_000_000,)
+    format: Annotated[tuple[Literal["csv", "parquet"], ...], Several] = ("csv",)
+    peers: Annotated[tuple[str, ...], Several] = tuple(PEERS)
+    modes: Annotated[tuple[Mode, ...], Several] = ("cold",)
+    repeat: int = 1
+    cpus: int = 2
+    dirt: float = 0.005
+    python: Annotated[tuple[str, ...], Several] = ()
+    work: Path = Path(tempfile.gettempdir()) / "daskae-benchmarks"
+    json: Path | None = None
+    timeout: float | None = None
+    quiet: bool = False
+
+
+@app.default
+def command(options: Options = Options()) -> int:
+    """Run all contenders on every size and kind of input."""
+    contenders = line_up(options.peers, options.python)
     runs: list[Run] = []
-    for count, kind in product(rows, format):
-        place = base / f"{kind}-{count}"
-        dataset = generate(place / "input", count, kind, dirt=dirt)
-        found = Session(contenders, dataset, place, cpus, timeout, quiet).run(modes, repeat)
+    for rows, kind in product(options.rows, options.format):
+        place = options.work.absolute() / f"{kind}-{rows}"
+        dataset = generate(place / "input", rows, kind, dirt=options.dirt)
+        session = Session(contenders, dataset, place, options.cpus, options.dirt, options.timeout, options.quiet)
+        found = session.run(options.modes, options.repeat)
         print(render(dataset, found), flush=True)
         runs += found
-        if json:
-            write_json(json, runs)
+        if options.json:
+            write_json(options.json, runs)
     return 0 if ours_is_right(runs) else 1
 
 

@@ -120,14 +120,7 @@ def _started(command: Sequence[str], log: Path, cwd: Path | None) -> Iterator[su
         yield subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd)
 
 
-def measure(
-    command: Sequence[str],
-    log: Path,
-    *,
-    cwd: Path | None = None,
-    timeout: float | None = None,
-    interval: float = INTERVAL,
-) -> Measured:
+def measure(command: Sequence[str], log: Path, *, cwd: Path | None = None, timeout: float | None = None) -> Measured:
     """Run a command to its end and measure it.
 
     Parameters
@@ -140,15 +133,13 @@ def measure(
         Folder to run in.
     timeout : float, optional
         Seconds after which the whole tree is killed.
-    interval : float
-        Seconds between two samples.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     machine, reaped, began = machine_cpu(), reaped_cpu(), time.perf_counter()
     with _started(command, log, cwd) as process:
         tree = ProcessTree.below(process.pid)
         try:
-            watched = _watch(process, tree, interval, timeout)
+            watched = _watch(process, tree, timeout)
             _see_off(tree)
         finally:
             tree.kill()
@@ -163,9 +154,13 @@ def measure(
         other_cpu_seconds=max(0.0, machine_cpu() - machine - cpu),
         samples=watched.samples,
         timed_out=watched.timed_out,
-        stdout=log.with_suffix(".out").read_text(encoding="utf-8", errors="replace"),
-        stderr=log.with_suffix(".err").read_text(encoding="utf-8", errors="replace"),
+        stdout=_text(log, ".out"),
+        stderr=_text(log, ".err"),
     )
+
+
+def _text(log: Path, suffix: str) -> str:
+    return log.with_suffix(suffix).read_text(encoding="utf-8", errors="replace")
 
 
 @dataclass
@@ -175,7 +170,7 @@ class _Watched:
     timed_out: bool = False
 
 
-def _watch(process: subprocess.Popen[bytes], tree: ProcessTree, interval: float, timeout: float | None) -> _Watched:
+def _watch(process: subprocess.Popen[bytes], tree: ProcessTree, timeout: float | None) -> _Watched:
     """Sample until the command ends or its time is over."""
     watched, done = _Watched(), threading.Event()
 
@@ -196,7 +191,7 @@ def _watch(process: subprocess.Popen[bytes], tree: ProcessTree, interval: float,
         if before > deadline:
             watched.timed_out = True
             tree.kill()
-        pause = max(interval, (time.perf_counter() - before) / SAMPLER_SHARE)
+        pause = max(INTERVAL, (time.perf_counter() - before) / SAMPLER_SHARE)
     waiter.join()
     return watched
 

@@ -63,6 +63,7 @@ class Session:
     dataset: Dataset
     work: Path
     cpus: int = 2
+    dirt: float = 0.005
     timeout: float | None = None
     quiet: bool = False
 
@@ -92,7 +93,8 @@ class Session:
         if mode != "incremental":
             yield self.dataset
             return
-        with with_extra(self.dataset, generate_extra(self.dataset, self.work / "extra")) as larger:
+        extra = generate_extra(self.dataset, self.work / "extra", dirt=self.dirt)
+        with with_extra(self.dataset, extra) as larger:
             yield larger
 
     def _attempt(self, contender: Contender, mode: Mode, dataset: Dataset) -> Run:

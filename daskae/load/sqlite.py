@@ -22,7 +22,7 @@ from daskae.errors import LoadError
 from daskae.faults import crash_point
 from daskae.load.base import METADATA_COLUMNS, Load, Receipt, TableParts
 from daskae.load.checks import check_load
-from daskae.load.ledger import add_entry, find_held
+from daskae.load.ledger import add_entry, find_held, iso_text
 from daskae.load.lock import publisher_lock
 from daskae.load.sql_ledger import read_ledger, write_ledger
 from daskae.load.sqlite_failures import sqlite_translated
@@ -148,8 +148,7 @@ def _publish_staged(connection: sa.Connection, load: Load) -> None:
 
 
 def _move(connection: sa.Connection, load: Load, parts: TableParts, again: bool) -> None:
-    stage = stage_name(load, parts)
-    staged = _count(connection, stage)
+    staged = _count(connection, stage_name(load, parts))
     if staged != parts.rows:
         raise _row_error(parts, f"{staged} rows staged", f"{parts.rows} rows announced")
     table = create_or_extend(connection, parts)
@@ -163,18 +162,17 @@ def _move(connection: sa.Connection, load: Load, parts: TableParts, again: bool)
         ensure_key_index(connection, parts, load.strategy)
     else:
         drop_key_index(connection, parts)  # building an index afterwards is faster than filling it
-    _copy(connection, parts, stage, table.name, table.names)
+    _copy(connection, load, parts, table.name)
     arrived = _count(connection, table.name) - before
     if arrived != staged:
         raise _row_error(parts, f"{arrived} rows arrived", f"{staged} rows staged")
     ensure_key_index(connection, parts, load.strategy)
 
 
-def _copy(connection: sa.Connection, parts: TableParts, stage: str, table: str, present: list[str]) -> None:
-    names = [*parts.schema.names, *METADATA_COLUMNS]
-    # Without a list of columns SQLite copies whole records between tables that are declared alike.
-    listed = "" if names == present else f" ({', '.join(map(quote, names))})"
-    connection.exec_driver_sql(f"INSERT INTO {quote(table)}{listed} SELECT * FROM {quote(stage)}")
+def _copy(connection: sa.Connection, load: Load, parts: TableParts, table: str) -> None:
+    names = ", ".join(map(quote, (*parts.schema.names, *METADATA_COLUMNS)))
+    query = f"INSERT INTO {quote(table)} ({names}) SELECT *, ?, ?, ? FROM {quote(stage_name(load, parts))}"
+    connection.exec_driver_sql(query, (load.load_id, iso_text(load.loaded_at), load.source_rows))
 
 
 def _count(connection: sa.Connection, table: str) -> int:

@@ -1,7 +1,7 @@
 """Staging: the rows of a load in tables of their own, in the same file, before the one transaction that publishes them.
 
-Staging tables are named ``_daskae_stage_<load>_<table>``. They are written under the publisher's lock, so a run that
-finds any may drop them: their run is dead.
+Staging tables are named ``_daskae_stage_<load>_<table>`` and have no metadata columns. They are written under the
+publisher's lock, so a run that finds any may drop them: their run is dead.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateTable
 
 from daskae.errors import LoadError
 from daskae.load.base import Load, TableParts
-from daskae.load.ledger import iso_text, short_id
+from daskae.load.ledger import short_id
 from daskae.load.parts import read_batches
 from daskae.load.sqlite_session import driver, transaction
 from daskae.load.sqlite_tables import STAGE_PREFIX, declare, quote
@@ -52,16 +52,14 @@ def fill_stage(connection: sa.Connection, load: Load, parts: TableParts) -> None
     """
     stage = stage_name(load, parts)
     with transaction(connection):
-        connection.execute(CreateTable(declare(parts, stage)))
-    metadata = [repeat(value) for value in (load.load_id, iso_text(load.loaded_at), load.source_rows)]
-    width = len(parts.schema) + len(metadata)
+        connection.execute(CreateTable(declare(parts, stage, metadata=False)))
     batches = read_batches(parts, _BATCH_ROWS)
     while some := list(islice(batches, _BATCHES_PER_COMMIT)):
         with transaction(connection):
             for batch in some:
                 _check_keys(batch, parts)
                 columns = map(to_python, batch.columns, parts.schema, repeat(parts.name))
-                _insert(connection, stage, width, zip(*columns, *metadata, strict=False), batch.num_rows)
+                _insert(connection, stage, len(parts.schema), zip(*columns, strict=True), batch.num_rows)
 
 
 def repeated_keys(connection: sa.Connection, load: Load) -> LoadError | None:

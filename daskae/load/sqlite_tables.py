@@ -33,23 +33,18 @@ class Existing:
     columns: tuple[sa.Row[Any], ...]
     """Rows of ``table_xinfo``: name, type, notnull, dflt_value, pk, hidden."""
 
-    @property
-    def names(self) -> list[str]:
-        """Column names that an INSERT without a list of columns expects, in order."""
-        return [column.name for column in self.columns if not column.hidden]
-
     def has(self, name: str) -> bool:
         """Tell whether there is such a column, as SQLite compares names."""
         return any(_fold(column.name) == _fold(name) for column in self.columns)
 
 
-def declare(parts: TableParts, name: str) -> sa.Table:
-    """Describe the table ``parts`` makes, metadata columns last; staging and target are declared alike."""
+def declare(parts: TableParts, name: str, metadata: bool = True) -> sa.Table:
+    """Describe the table that ``parts`` makes, the metadata columns last unless it is for staging."""
     columns: list[sa.Column[Any]] = [
         sa.Column(field.name, sql_type(field, parts.name), nullable=field.name not in parts.keys, quote=True)
         for field in parts.schema
     ]
-    columns += [sa.Column(name, kind) for name, kind in METADATA_TYPES.items()]
+    columns += [sa.Column(column, kind) for column, kind in METADATA_TYPES.items() if metadata]
     return sa.Table(name, sa.MetaData(), *columns, quote=True)
 
 

@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 
 from daskae.errors import InputError
 from daskae.partition import Segment
-from daskae.read.batch import Batch, Broken, RawRows, RowNumbers, Span
+from daskae.batch import Batch, Broken, RawRows, RowNumbers, Span
 from daskae.read.dialect import WHITESPACE, Dialect
 from daskae.read.records import Records, find_records, first_fields, first_record_end, last_record_end
 from daskae.read.source import RangeReader, open_stream
@@ -189,8 +189,8 @@ def _batch(window: _Window, dialect: Dialect, columns: Sequence[str]) -> Batch:
     broken = _merge(broken, wrong)
     raw = _RawRecords(window, dialect, records if dialect.is_utf8 or dialect.is_wide else None)
     count = cells.height + len(broken)
-    batch = Batch(cells, count, raw, raw.spans(count), broken, raw.known_starts)
-    return _without_repeated_header(batch, window.columns, dialect)
+    batch = Batch(cells, count, raw, raw.spans(count), broken, starts=raw.known_starts)
+    return _with_headers_marked(batch, window.columns, dialect)
 
 
 def _transcode(data: bytes, dialect: Dialect) -> bytes:
@@ -355,8 +355,8 @@ def _decoded(values: pa.LargeBinaryArray, encoding: str) -> pl.Series:
     return pl.Series(texts, dtype=pl.String)
 
 
-def _without_repeated_header(batch: Batch, names: Sequence[str], dialect: Dialect) -> Batch:
-    """Move rows that repeat the header line to the broken ones."""
+def _with_headers_marked(batch: Batch, names: Sequence[str], dialect: Dialect) -> Batch:
+    """Mark rows that are the header line once more."""
     cells = batch.cells
     if dialect.header is not None or not cells.height or not cells.width:
         return batch
@@ -365,17 +365,13 @@ def _without_repeated_header(batch: Batch, names: Sequence[str], dialect: Dialec
         return batch
     shown = cells[candidates]
     candidates = candidates.filter(shown.select(pl.all_horizontal(pl.col(c) == c for c in cells.columns)).to_series())
-    rows = batch.row_numbers()[candidates.to_numpy()]
-    if cells.width < len(names) and len(rows):  # the columns that were not built may tell it from the header
-        plain, texts = replace(dialect, encoding="utf-8"), batch.raw(rows)[0]
-        rows = rows[[first_fields(text.encode(), plain) == list(names) for text in texts]]
-    if not len(rows):
+    if cells.width < len(names) and len(candidates):  # the columns that were not built may tell it from the header
+        plain = replace(dialect, encoding="utf-8")
+        texts, _ = batch.raw(batch.row_numbers()[candidates.to_numpy()])
+        candidates = candidates.filter(pl.Series([first_fields(text.encode(), plain) == list(names) for text in texts]))
+    if not len(candidates):
         return batch
-    same = rows.tolist()
-    repeated = [Broken(row, "repeated_header", "the header line stands again among the rows") for row in same]
-    keep = ~np.isin(batch.row_numbers(), same)
-    broken = sorted([*batch.broken, *repeated], key=lambda item: item.row)
-    return replace(batch, cells=cells.filter(pl.Series(keep)), broken=broken)
+    return replace(batch, is_header=pl.repeat(False, cells.height, eager=True).scatter(candidates, True))
 
 
 def read_records(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from daskae.errors import InputError
 from daskae.partition import Segment
-from daskae.read.batch import Batch, RowNumbers, Span
+from daskae.batch import Batch, RowNumbers, Span
 from daskae.read.source import RangeReader, file_size_and_identity, hash_range, is_url, reading
 
 BATCH_ROWS = 131_072

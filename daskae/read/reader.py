@@ -5,7 +5,7 @@ from itertools import groupby
 
 from daskae.partition import Segment
 from daskae.read import csv, parquet
-from daskae.read.batch import Batch, RawRows
+from daskae.batch import Batch, RawRows
 from daskae.read.dialect import Dialect
 from daskae.read.source import require_unchanged
 

@@ -68,10 +68,14 @@ def last_record_end(data: bytes, dialect: Dialect, *, final: bool) -> int:
     if final:
         return len(data)
     if dialect.quote_byte and dialect.quote_byte in data:
-        return find_records(data, dialect, final=False).consumed
-    # A carriage return at the very end may be half of a CRLF.
-    usable = len(data) - 1 if data.endswith(b"\r") else len(data)
-    return max(data.rfind(b"\n", 0, usable), data.rfind(b"\r", 0, usable)) + 1
+        return _quoted_last_end(data, dialect)
+    return _last_line_end(data, 0, len(data))
+
+
+def _last_line_end(data: bytes, start: int, stop: int) -> int:
+    """Return the end of the last line that ends in ``[start, stop)``, or ``start``; half a CRLF is none."""
+    usable = stop - 1 if stop == len(data) and data.endswith(b"\r") else stop
+    return max(data.rfind(b"\n", start, usable), data.rfind(b"\r", start, usable), start - 1) + 1
 
 
 def first_record_end(data: bytes, dialect: Dialect, *, final: bool) -> int:
@@ -169,6 +173,29 @@ def _quoted_ends(data: bytes, lines: Offsets, dialect: Dialect, final: bool) -> 
         if found[1]:
             malformed.append(start)
     return lines[keep], np.array(malformed, np.int64)
+
+
+def _quoted_last_end(data: bytes, dialect: Dialect) -> int:
+    """Return the end of the last whole record, looking at quotes but not at every line."""
+    quotes = _Quotes(data, dialect)
+    at, count = quotes.positions, len(quotes.positions)
+    if min(len(wrong) for wrong in quotes.wrong) > _MANY:
+        return find_records(data, dialect, final=False).consumed
+    base = start = 0
+    while True:
+        wrong = quotes.first_wrong(base)
+        if wrong == count and (count - base) % 2 and _never_closed(int(at[-1]), data, dialect, False):
+            wrong = count - 1
+        end = len(data) if wrong == count else int(at[wrong])
+        while (end := _last_line_end(data, start, end)) > start and (int(np.searchsorted(at, end)) - base) % 2:
+            end -= 1  # this line end is inside quotes
+        if wrong == count:
+            return end
+        found = next(_matched(data, dialect, False, end), None)
+        if found is None:
+            return end
+        start = found[0]
+        base = int(np.searchsorted(at, start))
 
 
 def _never_closed(quote: int, data: bytes, dialect: Dialect, final: bool) -> bool:

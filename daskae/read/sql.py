@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from daskae.config import InputSettings
 from daskae.errors import InputError, SettingsError
 from daskae.partition import Segment
-from daskae.read.batch import Batch, RowNumbers, Span
+from daskae.batch import Batch, RowNumbers, Span
 from daskae.read.parquet import as_json
 
 BATCH_ROWS = 50_000

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from daskae.errors import ConservationError
 from daskae.exchange import ExchangeWriter, commit, slots_of
 from daskae.hashing import hash_text
 from daskae.partition import ExchangeFile, PartitionRef, PartitionResult, Segment
-from daskae.read.batch import Batch, RowNumbers
+from daskae.batch import Batch, RowNumbers
 from daskae.read.reader import read_segments
 from daskae.stages.spec import Spec
 from daskae.validate.check import REJECT_SCHEMA, Checked, RuleCounts, check_batch
@@ -48,7 +47,7 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
     folder.mkdir(parents=True, exist_ok=True)
     with _Output(spec, folder, len(ref.segments)) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
-            output.add(batch, check_batch(batch.cells, batch.row_numbers(), spec.contract, spec.rules))
+            output.add(batch, check_batch(batch, spec.contract, spec.rules, spec.checked_columns))
         files = output.finish()
     result = PartitionResult(
         part_id=ref.content_id,
@@ -134,8 +133,8 @@ class _Output:
         columns.append(pl.Series("seq", self.total + checked.rows, dtype=pl.UInt32))
         columns.append(pl.Series("slot", slots_of(hash_text(table["customer_id"]))))
         if spec.drops_repeated_rows:
-            cells = batch.cells if len(checked.rows) == batch.cells.height else _kept_cells(batch, checked)
-            columns += [cells.hash_rows(seed).alias(f"row_hash_{seed}") for seed in (0, 1)]
+            hashes = [batch.cells.hash_rows(seed).alias(f"row_hash_{seed}") for seed in (0, 1)]
+            columns += hashes if checked.mask is None else [item.filter(checked.mask) for item in hashes]
         for i, rule in enumerate(spec.keyed_rules):
             keys = table.select(pl.col(name).cast(pl.String) for name in rule.columns)
             columns.append(keys.hash_rows().alias(f"key_hash_{i}"))
@@ -196,8 +195,3 @@ def to_units(values: pl.Series) -> pl.Series:
     """Turn decimals into integer units, exactly; other columns stay."""
     return values.to_physical().cast(pl.Int64) if isinstance(values.dtype, pl.Decimal) else values
 
-
-def _kept_cells(batch: Batch, checked: Checked) -> pl.DataFrame:
-    """The source cells of accepted rows, found by their index in the batch."""
-    keep: NDArray[np.bool_] = np.isin(batch.row_numbers(), checked.rows, assume_unique=True)
-    return batch.cells.filter(pl.Series(keep))

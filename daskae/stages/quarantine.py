@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from daskae.exchange import read_frame, read_slots
 from daskae.partition import PartitionRef
-from daskae.read.batch import RowNumbers
+from daskae.batch import RowNumbers
 from daskae.read.csv import read_records
 from daskae.read.reader import raw_batches
 from daskae.stages.layout import Layout, PartLayout

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from daskae.aggregate.aggregation import CUSTOMER, FrameMetric, chunk
 from daskae.aggregate.cohort import bucket_cells
@@ -148,11 +149,21 @@ def _encode_customers(lines: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
     """Number the customers in the order of (hash, id), which no partitioning changes."""
     encoded = lines[CUSTOMER].to_arrow().dictionary_encode()
     names = pl.Series(CUSTOMER, pl.from_arrow(encoded.dictionary), dtype=pl.String)
-    order = pl.DataFrame({"h": hash_text(names), "c": names}).with_row_index("i").sort("h", "c")["i"]
+    order = _hash_order(names)
     rank = np.empty(len(names), np.uint32)
-    rank[order.to_numpy()] = np.arange(len(names), dtype=np.uint32)
+    rank[order] = np.arange(len(names), dtype=np.uint32)
     codes = pl.Series(CODE, rank[np.asarray(encoded.indices)])
     return lines.drop(CUSTOMER).with_columns(codes), names.gather(order)
+
+
+def _hash_order(names: pl.Series) -> NDArray[np.int64]:
+    """Return the order by (hash, id)."""
+    hashes = hash_text(names)
+    order = np.argsort(hashes, kind="stable")
+    if len(order) > 1 and (hashes[order][1:] == hashes[order][:-1]).any():
+        by_both = pl.DataFrame({"h": hashes, "c": names}).with_row_index("i").sort("h", "c")["i"]
+        return by_both.to_numpy().astype(np.int64)
+    return order
 
 
 def _orders(lines: pl.DataFrame, spec: Spec) -> pl.DataFrame:

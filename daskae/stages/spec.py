@@ -107,6 +107,12 @@ class Spec:
             base.insert(1, "order_id")
         return (*base, *(column.name for column in self.extra_columns))
 
+    @cached_property
+    def checked_columns(self) -> tuple[str, ...]:
+        """Columns of accepted rows that are written: what is kept, and the keys of unique rules."""
+        keys = [name for rule in self.keyed_rules for name in rule.columns]
+        return tuple(dict.fromkeys([*self.kept_columns, *keys]))
+
     def columns_to_read(self, segment: Segment) -> list[str]:
         """Return the source columns that a segment's rows are judged by."""
         if self.drops_repeated_rows:

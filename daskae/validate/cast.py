@@ -83,11 +83,8 @@ def _with_nulls(cells: pl.DataFrame, contract: Contract) -> pl.DataFrame:
 
 def _blank_as_null(values: pl.Series) -> pl.Series:
     """Make texts of blanks only null; other texts stay as they are, blanks included."""
-    short = values.str.head(1).is_in(["", *_BLANKS])
-    if not short.any():
-        return values
-    blank = values.str.strip_chars(_BLANKS) == ""
-    return values.to_frame("v").select(pl.when(~blank).then(pl.col("v"))).to_series()
+    blank = (values.str.strip_chars(_BLANKS) == "").fill_null(False)
+    return _nulled(values, blank) if blank.any() else values
 
 
 def _cast_column(cells: pl.DataFrame, column: Column, contract: Contract) -> tuple[pl.Series, pl.Series | None]:
@@ -140,27 +137,23 @@ def _datetime(value: pl.Series, column: Column, timezone: str) -> tuple[pl.Serie
 
 
 def _by_formats(value: pl.Series, formats: tuple[str, ...], timezone: str) -> pl.Series:
-    result = _parse_time(value, formats[0], timezone)
+    result = value.to_frame("v").select(_parsed(formats[0], timezone)).to_series()
     if not result.null_count():
         return result
     rows = result.is_null().arg_true()
-    rest = value.gather(rows).str.strip_chars(_BLANKS)
-    found = pl.Series([None] * len(rest), dtype=pl.Datetime("us"))
-    for time_format in formats:
-        if not found.null_count():
-            break
-        found = found.zip_with(found.is_not_null(), _parse_time(rest, time_format, timezone))
-    return result.scatter(rows, found)
+    rest = value.gather(rows).str.strip_chars(_BLANKS).to_frame("v")
+    return result.scatter(rows, rest.select(pl.coalesce(_parsed(item, timezone) for item in formats)).to_series())
 
 
-def _parse_time(value: pl.Series, time_format: str, timezone: str) -> pl.Series:
-    if any(mark in time_format for mark in ("%H", "%I", "%T", "%R", "%s", "%c", "%X")):
-        zoned = any(mark in time_format for mark in ("%z", "%:z", "%#z"))
-        parsed = value.str.to_datetime(
-            time_format, time_unit="us", time_zone="UTC" if zoned else None, strict=False, cache=False
-        )
-        return parsed.dt.convert_time_zone(timezone).dt.replace_time_zone(None) if zoned else parsed
-    return value.str.to_date(time_format, strict=False, cache=False).cast(pl.Datetime("us"))
+def _parsed(time_format: str, timezone: str) -> pl.Expr:
+    """Read the text column ``v`` by one format; null where it does not fit."""
+    text = pl.col("v").str
+    if not any(mark in time_format for mark in ("%H", "%I", "%T", "%R", "%s", "%c", "%X")):
+        return text.to_date(time_format, strict=False, cache=False).cast(pl.Datetime("us"))
+    if not any(mark in time_format for mark in ("%z", "%:z", "%#z")):
+        return text.to_datetime(time_format, time_unit="us", strict=False, cache=False)
+    zoned = text.to_datetime(time_format, time_unit="us", time_zone="UTC", strict=False, cache=False)
+    return zoned.dt.convert_time_zone(timezone).dt.replace_time_zone(None)
 
 
 def _decimal_column(cells: pl.DataFrame, column: Column, scale: int) -> tuple[pl.Series, pl.Series]:

@@ -3,7 +3,6 @@
 Conservation holds by construction and is asserted: each row read ends in exactly one of the two tables.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,8 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from daskae.batch import Batch
 from daskae.schema import Contract
-from daskae.validate.cast import CastTable, cast_table
+from daskae.validate.cast import Failure, cast_table
 from daskae.validate.rules import Rule
 
 REJECT_SCHEMA = pl.Schema(
@@ -42,9 +42,11 @@ class Checked:
     """The outcome for one batch."""
 
     accepted: pl.DataFrame
-    """Contract columns, and source columns that rules or keys need, of the rows kept."""
+    """The columns asked for, of the rows kept."""
     rows: NDArray[np.int64]
     """Index in the batch of each accepted row."""
+    mask: pl.Series | None
+    """Which rows of the batch's cells were accepted; None for all."""
     rejected: pl.DataFrame
     """REJECT_SCHEMA without ``raw`` and ``byte_offset``; ``row`` is the index in the batch."""
     counts: dict[str, RuleCounts] = field(default_factory=dict)
@@ -57,37 +59,53 @@ class _Check:
     mask: pl.Series
 
 
-def check_batch(cells: pl.DataFrame, rows: NDArray[np.int64], contract: Contract, rules: Sequence[Rule]) -> Checked:
+def check_batch(batch: Batch, contract: Contract, rules: Sequence[Rule], keep: Sequence[str]) -> Checked:
     """Cast and check the rows of one batch.
 
     Parameters
     ----------
-    cells : DataFrame
-        Source columns, as read.
-    rows : ndarray of int64
-        Index in the batch of each row of ``cells``.
+    batch : Batch
+        Its broken rows are left out here.
     contract : Contract
     rules : sequence of Rule
         Global rules are left to later stages.
+    keep : sequence of str
+        Contract or source columns that accepted rows need later.
     """
+    cells, rows = batch.cells, batch.row_numbers()
     cast = cast_table(cells, contract)
     table = cast.table.with_columns([cells[name] for name in cells.columns if name not in cast.table.columns])
     row_rules = [rule for rule in rules if rule.breaks is not None]
     masks = table.select([rule.breaks.fill_null(False).alias(rule.name) for rule in row_rules if rule.breaks is not None])
-    counts = {rule.name: RuleCounts(cells.height, int(masks[rule.name].sum())) for rule in row_rules}
-    checks = [_Check(failure.reason, failure.column, failure.mask) for failure in cast.failures]
-    checks += [
-        _Check(rule.name, rule.columns[0] if rule.columns else "", masks[rule.name])
-        for rule in row_rules
-        if rule.rejects and counts[rule.name].affected
-    ]
+    checks, counts = _judge(cast.failures, row_rules, masks, batch.is_header)
+    kept = table.select(keep)
     if not checks:
-        return Checked(table, rows, pl.DataFrame(schema=_SHORT_SCHEMA), counts)
+        return Checked(kept, rows, None, pl.DataFrame(schema=_SHORT_SCHEMA), counts)
     broken = np.logical_or.reduce([check.mask.to_numpy() for check in checks])
     where = np.flatnonzero(broken)
-    rejected = _rejected(checks, where, rows, cells, cast, contract)
-    kept = ~broken
-    return Checked(table.filter(pl.Series(kept)), rows[kept], rejected, counts)
+    rejected = _rejected(checks, where, rows, cells, contract)
+    good = pl.Series(~broken)
+    return Checked(kept.filter(good), rows[~broken], good, rejected, counts)
+
+
+def _judge(
+    failures: Sequence[Failure], rules: Sequence[Rule], masks: pl.DataFrame, is_header: pl.Series | None
+) -> tuple[list[_Check], dict[str, RuleCounts]]:
+    """List the checks that some row fails, in their order, and count for every rule."""
+    if is_header is not None:  # a repeated header is that and nothing else
+        masks = masks.select(pl.all() & ~is_header)
+        failures = [Failure(item.reason, item.column, item.mask & ~is_header) for item in failures]
+    counts = {rule.name: RuleCounts(masks.height, int(masks[rule.name].sum())) for rule in rules}
+    checks = [] if is_header is None else [_Check("repeated_header", "", is_header)]
+    for reason in dict.fromkeys(item.reason for item in failures):
+        same = [item for item in failures if item.reason == reason]
+        checks += [_Check(reason, item.column, item.mask) for item in same]
+        together = np.logical_or.reduce([item.mask.to_numpy() for item in same])
+        counts[reason] = RuleCounts(len(together), int(together.sum()))
+    for rule in rules:
+        if rule.rejects and counts[rule.name].affected:
+            checks.append(_Check(rule.name, rule.columns[0] if rule.columns else "", masks[rule.name]))
+    return checks, counts
 
 
 _SHORT_SCHEMA = pl.Schema({name: REJECT_SCHEMA[name] for name in ("row", "reason", "reasons", "column", "value")})
@@ -98,7 +116,6 @@ def _rejected(
     where: NDArray[np.int64],
     rows: NDArray[np.int64],
     cells: pl.DataFrame,
-    cast: CastTable,
     contract: Contract,
 ) -> pl.DataFrame:
     """Describe rejected rows: all reasons in order, and the cell behind the first."""
@@ -108,8 +125,7 @@ def _rejected(
         hit = check.mask.gather(where)
         names.append(pl.select(pl.when(hit).then(pl.lit(check.name))).to_series().alias(f"n{i}"))
         shown = [name for name in sources.get(check.column, (check.column,)) if name in cells.columns]
-        picked = cells.select(shown)[where]
-        text = _cell_text(picked) if shown else pl.repeat(None, len(where), dtype=pl.String, eager=True)
+        text = _cell_text(cells.select(shown)[where]) if shown else pl.repeat(None, len(where), dtype=pl.String, eager=True)
         columns.append(pl.select(pl.when(hit).then(pl.lit(", ".join(shown)))).to_series().alias(f"c{i}"))
         values.append(pl.select(pl.when(hit).then(text)).to_series().alias(f"v{i}"))
     frame = pl.DataFrame([pl.Series("row", rows[where]), *names, *columns, *values])
@@ -127,7 +143,3 @@ def _cell_text(cells: pl.DataFrame) -> pl.Series:
     texts = [pl.col(name).cast(pl.String).fill_null("") for name in cells.columns]
     return cells.select(pl.concat_str(texts, separator=", ").str.head(200).alias("v")).to_series()
 
-
-def first_reasons(rejected: pl.DataFrame) -> Counter[str]:
-    """Count rejected rows by the first rule they broke."""
-    return Counter(dict(rejected["reason"].value_counts().iter_rows()))

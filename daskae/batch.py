@@ -46,6 +46,8 @@ class Batch:
     spans: tuple[Span, ...]
     broken: list[Broken] = field(default_factory=list)
 
+    is_header: pl.Series | None = None
+    """Which rows of ``cells`` are the header line once more; None for none."""
     starts: Callable[[], RowNumbers | None] = field(default=lambda: None)
     """Give the byte offset in the source of every row, if that is known already."""
 

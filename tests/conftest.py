@@ -1,0 +1,40 @@
+"""What holds for every test: a clean environment, reproducible examples, and long tests only where asked for."""
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+# The default run is the same run everywhere; ``--hypothesis-profile=explore`` looks at other and more examples.
+hypothesis.settings.register_profile("daskae", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=300, database=None)
+hypothesis.settings.load_profile("daskae")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out long tests, unless ``--slow`` or a marker expression says what to run."""
+    if config.option.slow or config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """Keep the developer's own ``DASKAE_…`` variables out, and those that a run sets from the next test."""
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("DASKAE_")}
+    data = before.get("DASKAE_TEST_DATA")
+    if data is not None:
+        os.environ["DASKAE_TEST_DATA"] = data
+    yield
+    for name in list(os.environ):
+        if name.startswith("DASKAE_"):
+            del os.environ[name]
+    os.environ.update(before)
