@@ -240,7 +240,10 @@ def _explained(error: ValidationError, config: Path | None) -> SettingsError:
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), 1)
         return SettingsError(
-            "unknown setting", _at(where, config), repr(first["loc"][-1]), hint=f"did you mean {near[0]!r}?" if near else ""
+            "unknown setting",
+            _at(where, config),
+            repr(first["loc"][-1]),
+            hint=f"did you mean {near[0]!r}?" if near else "",
         )
     message = first["msg"].removeprefix("Value error, ")
     return SettingsError("a setting is not usable", _at(where, config), repr(first["input"])[:120], message, hint)

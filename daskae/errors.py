@@ -16,7 +16,8 @@
         └── TargetBusyError        exit 75  somebody else holds the target
 
 Each error is made of five plain texts: what happened, where, what was found, what is allowed and what to do next.
-They are the constructor's arguments, so every error survives pickling between processes. ``summary`` holds the record of the
+They are the constructor's arguments, so every error survives pickling between processes. ``summary`` holds the record
+of the
 run that failed, where there was one.
 """
 

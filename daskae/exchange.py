@@ -1,10 +1,13 @@
 """Rows between map and reduce, as files; and how a task's output becomes durable.
 
-A file holds record batches whose rows are sorted by *slot*, one of 256 equal ranges of a stable hash, and says for each batch
-where each slot begins. A reduce task maps the file into memory and touches only its slots. Buckets are runs of slots, so
+A file holds record batches whose rows are sorted by *slot*, one of 256 equal ranges of a stable hash, and says for
+each batch
+where each slot begins. A reduce task maps the file into memory and touches only its slots. Buckets are runs of slots,
+so
 their number can follow the size of the input while files of earlier runs stay useful.
 
-A task writes its files under names of its own attempt and then links a manifest to the final name. The link is the commit:
+A task writes its files under names of its own attempt and then links a manifest to the final name. The link is the
+commit:
 it fails if somebody was first, so of two attempts one wins, and a killed one leaves only files that no manifest names.
 """
 
@@ -118,7 +121,9 @@ def read_slots(path: Path, first: int, last: int, columns: Sequence[str] | None 
         raise ExchangeError("an intermediate file is damaged or gone", str(path), str(error)[:200]) from error
 
 
-def read_frame(paths: Sequence[Path], first: int = 0, last: int = SLOTS, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def read_frame(
+    paths: Sequence[Path], first: int = 0, last: int = SLOTS, columns: Sequence[str] | None = None
+) -> pl.DataFrame:
     """Read slots of several files into one frame; no file gives a frame without columns."""
     tables = [table for path in paths for table in read_slots(path, first, last, columns)]
     if not tables:

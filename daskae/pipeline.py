@@ -7,7 +7,8 @@
                      └ rejected rows ────────────────┴──────────── quarantine                                   │
               report ─ publish ─ gate ─ finalize, what needs the whole data set (as_of, RFM scores) ────────────┘
 
-Each arrow is a file on disk and a small record; each stage is a function of those. This module joins the stages and holds
+Each arrow is a file on disk and a small record; each stage is a function of those. This module joins the stages and
+holds
 no logic of its own: :mod:`daskae.stages` has the tasks, :mod:`daskae.run` the bookkeeping around them.
 """
 
@@ -17,7 +18,7 @@ from daskae.run.inputs import discover
 from daskae.run.plan import Plan, make_plan
 from daskae.run.publish import preflight, publish
 from daskae.run.report import write_run_report
-from daskae.run.steps import find_repeated, finalize, map_partitions, quarantine, reduce_buckets
+from daskae.run.steps import finalize, find_repeated, map_partitions, quarantine, reduce_buckets
 from daskae.summary import RunSummary
 
 

@@ -150,6 +150,7 @@ def _require_sources(column: Column, available: Sequence[str]) -> None:
         if source not in available:
             near = difflib.get_close_matches(source, available, 1)
             raise SettingsError(
-                f"no such source column for {column.name}", f"columns.{column.name}", repr(source), ", ".join(available),
+                f"no such source column for {column.name}", f"columns.{column.name}", repr(source),
+                ", ".join(available),
                 f"did you mean {near[0]!r}?" if near else "",
             )  # fmt: skip

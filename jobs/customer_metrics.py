@@ -2,7 +2,8 @@
 
     python -m jobs.customer_metrics orders/ --to sqlite:///metrics.db
 
-The command line reads the settings and prints the outcome; :mod:`daskae.pipeline` does the work. Your own metrics and rules
+The command line reads the settings and prints the outcome; :mod:`daskae.pipeline` does the work. Your own metrics and
+rules
 need no change here: call :func:`main` with them from a script of your own.
 """
 

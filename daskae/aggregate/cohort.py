@@ -1,7 +1,8 @@
 """Cohorts by month of the first order: mergeable cells, and the table they make.
 
 A bucket holds whole customers, so counts of distinct customers add up over buckets exactly. Months are whole numbers
-(12 x year + month - 1) until the table is written. Rolling retention needs no more than each customer's first and last month.
+(12 x year + month - 1) until the table is written. Rolling retention needs no more than each customer's first and
+last month.
 """
 
 from collections import defaultdict
@@ -32,7 +33,7 @@ _BITMAP_BYTES = 64 << 20
 
 
 def month_numbers(times: pl.Series) -> Months:
-    """Return 12 x year + month - 1 of each time; looked up by day, which is ten times faster than calendar arithmetic."""
+    """Return 12 x year + month - 1 of each time; looked up by day, ten times faster than calendar arithmetic."""
     days = times.to_physical().to_numpy() // _DAY_MICROSECONDS
     if not len(days):
         return np.empty(0, np.int32)
@@ -77,12 +78,18 @@ def bucket_cells(orders: pl.DataFrame, states: pl.DataFrame, key: str) -> list[C
         pl.len().alias("orders"), pl.col("amount").cast(pl.Int128).sum().alias("revenue")
     )
     visitor, visited = _distinct_visits(code, month, len(first))
-    active = pl.DataFrame({"cohort": first[visitor], "month": visited}).group_by("cohort", "month").agg(pl.len().alias("active"))
+    active = (
+        pl.DataFrame({"cohort": first[visitor], "month": visited})
+        .group_by("cohort", "month")
+        .agg(pl.len().alias("active"))
+    )
     ended = pl.DataFrame({"cohort": first, "month": last}).group_by("cohort", "month").agg(pl.len().alias("ended"))
     cells = revenue.join(active, on=["cohort", "month"], how="full", coalesce=True)
     cells = cells.join(ended, on=["cohort", "month"], how="full", coalesce=True).sort("cohort", "month")
     rows = cells.select("cohort", "month", "active", "orders", "revenue", "ended").fill_null(0).iter_rows()
-    return [[cohort, month, active, orders, str(revenue), ended] for cohort, month, active, orders, revenue, ended in rows]
+    return [
+        [cohort, month, active, orders, str(revenue), ended] for cohort, month, active, orders, revenue, ended in rows
+    ]
 
 
 def merge_cells(parts: Iterable[Sequence[Cell]]) -> list[Cell]:
@@ -131,7 +138,9 @@ def cohort_rows(cells: Sequence[Cell], as_of: date, scale: int) -> list[dict[str
     return rows
 
 
-def _row(cohort: int, month: int, size: int, active: int, rolling: int, revenue: Decimal, total: int, scale: int) -> dict[str, Any]:
+def _row(
+    cohort: int, month: int, size: int, active: int, rolling: int, revenue: Decimal, total: int, scale: int
+) -> dict[str, Any]:
     return {
         "cohort_month": month_start(cohort),
         "period_index": month - cohort,
@@ -153,4 +162,11 @@ def _is_partial(month: int, as_of: date) -> bool:
 
 def cohort_table(cells: Sequence[Cell], as_of: date, scale: int) -> pa.Table:
     """Return ``cohort_metrics`` as an Arrow table."""
-    return pa.Table.from_pylist(cohort_rows(cells, as_of, scale), schema=cohort_schema(scale))
+    return rows_to_table(cohort_rows(cells, as_of, scale), cohort_schema(scale))
+
+
+def rows_to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Make an Arrow table of a few rows; through Polars, because Arrow's own way imports pandas."""
+    types = pl.DataFrame(pl.from_arrow(schema.empty_table())).schema
+    frame = pl.DataFrame(list(rows), schema=types, orient="row")
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)

@@ -65,13 +65,17 @@ def _projected(facts: Facts) -> pl.Expr:
     settings = facts.settings
     months: pl.Expr = pl.lit(settings.observation_months)
     if settings.frequency == "tenure":
-        months = pl.max_horizontal(_days(pl.lit(facts.as_of).cast(pl.Datetime("us")), pl.col("first")) / DAYS_PER_MONTH, 1.0)
+        months = pl.max_horizontal(
+            _days(pl.lit(facts.as_of).cast(pl.Datetime("us")), pl.col("first")) / DAYS_PER_MONTH, 1.0
+        )
     return _average(facts) * (pl.col("orders").cast(pl.Float64) / months) * settings.lifespan_months
 
 
 def _rfm(measure: str, value: pl.Expr) -> Aggregation:
     states = {"recency": LAST, "frequency": ORDERS, "monetary": TOTAL}
-    return Aggregation(f"rfm_{measure}", (states[measure],), lambda facts: score(value, facts.rfm_cuts[measure]), "integer")
+    return Aggregation(
+        f"rfm_{measure}", (states[measure],), lambda facts: score(value, facts.rfm_cuts[measure]), "integer"
+    )
 
 
 RANKED = {
@@ -83,9 +87,13 @@ RANKED = {
 
 BUILT_IN: tuple[Aggregation, ...] = (
     Aggregation("order_count", (ORDERS,), lambda _: pl.col("orders"), "integer", "kept orders"),
-    Aggregation("total_revenue", (TOTAL,), lambda facts: money(pl.col("total"), facts), "money", "exact sum of order amounts"),
+    Aggregation(
+        "total_revenue", (TOTAL,), lambda facts: money(pl.col("total"), facts), "money", "exact sum of order amounts"
+    ),
     Aggregation("avg_order_value", (TOTAL, ORDERS), _average, "float", "total_revenue / order_count"),
-    Aggregation("std_order_value", (TOTAL, ORDERS, SQUARES), _deviation, "float", "sample standard deviation of order amounts"),
+    Aggregation(
+        "std_order_value", (TOTAL, ORDERS, SQUARES), _deviation, "float", "sample standard deviation of order amounts"
+    ),
     Aggregation("first_order_at", (FIRST,), lambda _: pl.col("first"), "timestamp"),
     Aggregation("last_order_at", (LAST,), lambda _: pl.col("last"), "timestamp"),
     Aggregation("days_active", (FIRST, LAST), _days_active, "integer", "date(last) - date(first)"),
@@ -94,7 +102,9 @@ BUILT_IN: tuple[Aggregation, ...] = (
     Aggregation("is_churned", (LAST,), lambda facts: _since(facts) > facts.settings.churn_days, "boolean"),
     Aggregation("cohort_month", (FIRST,), lambda _: pl.col("first").dt.date().dt.month_start(), "date"),
     Aggregation("realized_ltv", (TOTAL,), _realized, "money", "total_revenue x margin"),
-    Aggregation("projected_ltv", (TOTAL, ORDERS, FIRST), _projected, "float", "avg_order_value x monthly frequency x lifespan"),
+    Aggregation(
+        "projected_ltv", (TOTAL, ORDERS, FIRST), _projected, "float", "avg_order_value x monthly frequency x lifespan"
+    ),
     *(_rfm(measure, value) for measure, value in RANKED.items()),
     Aggregation("segment", (LAST, ORDERS, TOTAL), lambda facts: segment(facts.rfm_cuts, RANKED), "text"),
 )

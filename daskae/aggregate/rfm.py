@@ -1,13 +1,15 @@
 """RFM scores that ties share and no row order changes.
 
-The score of a value is ``1 + floor(5 x customers with a strictly worse value / customers)``. It rises above each of four
-values of the sorted data: the score exceeds k where more than ``x[ceil(k n / 5)]`` (counted from one), so the scores follow
-from four order statistics a measure. Those are found exactly, without gathering the values, by bisection over the sorted
+The score of a value is ``1 + floor(5 x customers with a strictly worse value / customers)``. It rises above each of
+four
+values of the sorted data: the score exceeds k where more than ``x[ceil(k n / 5)]`` (counted from one), so the scores
+follow
+from four order statistics a measure. Those are found exactly, without gathering the values, by bisection over the
+sorted
 parts that the reduce tasks leave.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -42,17 +44,27 @@ def score(value: pl.Expr, cuts: Sequence[int]) -> pl.Expr:
     return pl.sum_horizontal([pl.lit(1, dtype=pl.Int64), *((value > cut).cast(pl.Int64) for cut in cuts)])
 
 
-def segment(cuts: Mapping[str, Sequence[int]], ranked: Mapping[str, Any]) -> pl.Expr:
+def segment(cuts: Mapping[str, Sequence[int]], ranked: Mapping[str, pl.Expr]) -> pl.Expr:
     """Name a customer's segment from recency (R) and the mean of frequency and monetary (FM), first match wins.
 
     champions R >= 4, FM >= 4; loyal R >= 3, FM >= 4; cannot_lose R <= 2, FM >= 4; new R >= 4, FM <= 2;
     promising R >= 3, FM >= 2; at_risk R <= 2, FM >= 2; the rest is hibernating.
     """
-    r = score(ranked["recency"], cuts["recency"])
-    fm = score(ranked["frequency"], cuts["frequency"]) + score(ranked["monetary"], cuts["monetary"])
-    choice = pl.when((r >= 4) & (fm >= 8)).then(pl.lit("champions"))
-    choice = choice.when((r >= 3) & (fm >= 8)).then(pl.lit("loyal"))
-    choice = choice.when((r <= 2) & (fm >= 8)).then(pl.lit("cannot_lose"))
-    choice = choice.when((r >= 4) & (fm <= 4)).then(pl.lit("new"))
-    choice = choice.when((r >= 3) & (fm >= 4)).then(pl.lit("promising"))
-    return choice.when((r <= 2) & (fm >= 4)).then(pl.lit("at_risk")).otherwise(pl.lit("hibernating"))
+    scores = {measure: score(value, cuts[measure]) for measure, value in ranked.items()}
+    index = (scores["recency"] - 1) * _WIDTH + scores["frequency"] + scores["monetary"]
+    return pl.lit(_SEGMENTS).gather(index)
+
+
+def _segment_name(r: int, fm: int) -> str:
+    """Name the segment of a recency score and the sum of the other two."""
+    if fm >= 8:
+        return "champions" if r >= 4 else "loyal" if r >= 3 else "cannot_lose"
+    if r >= 4 and fm <= 4:
+        return "new"
+    if fm >= 4:
+        return "promising" if r >= 3 else "at_risk"
+    return "hibernating"
+
+
+_WIDTH = 2 * SCORES + 1
+_SEGMENTS = pl.Series([_segment_name(r, fm) for r in range(1, SCORES + 1) for fm in range(_WIDTH)])

@@ -23,4 +23,6 @@ def create_engine(
         from daskae.engine.dask import DaskEngine
 
         return DaskEngine(name, settings, workers, memory_limit)
-    raise SettingsError("unknown cluster", "--cluster", name, "auto, inline, local, tcp://…, tls://…, a scheduler FILE.json")
+    raise SettingsError(
+        "unknown cluster", "--cluster", name, "auto, inline, local, tcp://…, tls://…, a scheduler FILE.json"
+    )

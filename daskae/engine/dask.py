@@ -22,7 +22,7 @@ from daskae.monitor.memory import available_memory
 
 _IN_FLIGHT = 3
 """Tasks handed out for each slot: one running, the next ones there when it ends."""
-_THREADS = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "ARROW_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_THREADS = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "ARROW_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def dask_settings(settings: ClusterSettings) -> dict[str, Any]:
@@ -36,7 +36,10 @@ def dask_settings(settings: ClusterSettings) -> dict[str, Any]:
         "distributed.scheduler.no-workers-timeout": settings.start_timeout,
         "distributed.scheduler.worker-ttl": settings.worker_ttl,
         "distributed.scheduler.allowed-failures": settings.retries,
-        "distributed.nanny.pre-spawn-environ": {**dask.config.get("distributed.nanny.pre-spawn-environ", {}), **_THREADS},
+        "distributed.nanny.pre-spawn-environ": {
+            **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
+            **_THREADS,
+        },
         "distributed.comm.timeouts.connect": "60s",
     }
 

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 
 from daskae.errors import LoadError
 from daskae.faults import crash_point
-from daskae.load.base import Load, Receipt, TableParts
+from daskae.load.base import Load, Receipt
 from daskae.load.checks import check_load
 from daskae.load.failures import translated
 from daskae.load.ledger import Entry, add_entry, find_held, short_id
 from daskae.load.lock import publisher_lock
-from daskae.load.parquet_files import encode, file_schema, write_files
+from daskae.load.parquet_files import check_older_file, encode, file_schema, write_files
 from daskae.load.snapshots import LEDGER, Snapshots, carry_over, sync
 
 
@@ -112,7 +112,7 @@ class ParquetSink:
             schema = file_schema(parts)
             if load.strategy == "append" and current:
                 for older in _other_files(current / parts.name, stem)[:1]:
-                    _check_schema(older, schema, parts)
+                    check_older_file(older, schema, parts)
         self._snapshots.check_links(parts.name for parts in load.tables)
 
     def _find_receipt(self, current: Path | None, load: Load) -> Receipt | None:
@@ -168,24 +168,6 @@ def _count_rows(path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
     except pa.ArrowInvalid:  # damaged: the load is not there as it should be, and is written again
         return -1
-
-
-def _check_schema(older: Path, schema: pa.Schema, parts: TableParts) -> None:
-    """Refuse to put files beside older ones that have other columns: readers take the columns of any one of them."""
-    try:
-        found = pq.read_schema(older)
-    except pa.ArrowInvalid as error:
-        raise LoadError(
-            "a file in the target is damaged", where=str(older), got=str(error), hint="use the strategy replace"
-        ) from error
-    if (found.names, found.types) != (schema.names, schema.types):
-        raise LoadError(
-            "the table has other columns than the result",
-            where=f"table {parts.name}",
-            got=", ".join(f"{field.name} {field.type}" for field in found),
-            allowed=", ".join(f"{field.name} {field.type}" for field in schema),
-            hint="use the strategy replace, or another folder",
-        )
 
 
 def _read_ledger(current: Path | None) -> list[Entry]:

@@ -101,6 +101,35 @@ def file_schema(parts: TableParts) -> pa.Schema:
     return pa.schema([*plain, *map(pa.field, METADATA_COLUMNS, _METADATA_TYPES)])
 
 
+def check_older_file(older: Any, schema: pa.Schema, parts: TableParts) -> None:
+    """Refuse to put files beside an older one that has other columns: readers take the columns of any one of them.
+
+    Parameters
+    ----------
+    older : Path or file object
+        A file of the same table by another load.
+
+    Raises
+    ------
+    LoadError
+        When the columns differ, or the older file is damaged.
+    """
+    try:
+        found = pq.read_schema(older)
+    except pa.ArrowInvalid as error:
+        raise LoadError(
+            "a file in the target is damaged", where=str(older), got=str(error), hint="use the strategy replace"
+        ) from error
+    if (found.names, found.types) != (schema.names, schema.types):
+        raise LoadError(
+            "the table has other columns than the result",
+            where=f"table {parts.name}",
+            got=", ".join(f"{field.name} {field.type}" for field in found),
+            allowed=", ".join(f"{field.name} {field.type}" for field in schema),
+            hint="use the strategy replace, or another target",
+        )
+
+
 def _plain(field: pa.Field, table: str) -> pa.DataType:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if pa.types.is_large_string(kind):

@@ -26,11 +26,11 @@ from fsspec import AbstractFileSystem
 
 from daskae.errors import DaskaeError, LoadError
 from daskae.faults import crash_point
-from daskae.load.base import Load, Receipt
+from daskae.load.base import Load, Receipt, TableParts
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, add_entry, find_held, short_id
-from daskae.load.parquet_files import FILE_ROWS, encode, file_schema, write_files
+from daskae.load.parquet_files import FILE_ROWS, check_older_file, encode, file_schema, write_files
 
 MANIFEST = "_daskae/manifest.json"
 _OWN_FILE = re.compile(r"[0-9a-f]{8,64}-\d{5,}\.parquet")
@@ -80,7 +80,7 @@ class RemoteParquetSink:
             manifest = self._read_manifest()
             if receipt := self._find_receipt(manifest, load):
                 return receipt
-            self._check_tables(load)
+            self._check_tables(manifest, load)
         return None
 
     def publish(self, load: Load) -> Receipt:
@@ -88,7 +88,7 @@ class RemoteParquetSink:
         check_load(load)
         with self._translated():
             manifest = self._read_manifest()
-            self._check_tables(load)
+            self._check_tables(manifest, load)
             self._remove_unlisted(manifest, load)
             if receipt := self._find_receipt(manifest, load):
                 return receipt
@@ -115,7 +115,7 @@ class RemoteParquetSink:
             tables[parts.name] = [name for name in kept if not name.startswith(f"{stem}-")] + own
         return Manifest(add_entry(before.loads, load), tables)
 
-    def _check_tables(self, load: Load) -> None:
+    def _check_tables(self, manifest: Manifest, load: Load) -> None:
         for parts in load.tables:
             if "/" in parts.name or parts.name.startswith((".", "_daskae")):
                 raise LoadError(
@@ -123,7 +123,7 @@ class RemoteParquetSink:
                     where=f"table {parts.name}",
                     allowed="a name without / and not starting with a point or _daskae",
                 )
-            file_schema(parts)
+            schema = file_schema(parts)
             if foreign := [name for name in self._list(parts.name) if not _OWN_FILE.fullmatch(name)]:
                 raise LoadError(
                     "something that daskae did not write is in the place of an output table",
@@ -131,6 +131,15 @@ class RemoteParquetSink:
                     got=", ".join(sorted(foreign)[:5]),
                     hint="move it away, or choose another target",
                 )
+            if load.strategy == "append":
+                self._check_older(manifest, load, parts, schema)
+
+    def _check_older(self, manifest: Manifest, load: Load, parts: TableParts, schema: pa.Schema) -> None:
+        stem = short_id(load.load_id, manifest.loads)
+        others = [name for name in manifest.tables.get(parts.name, []) if not name.startswith(f"{stem}-")]
+        for name in others[:1]:
+            with self._files.open(self._path(parts.name, name)) as older:
+                check_older_file(older, schema, parts)
 
     def _remove_unlisted(self, manifest: Manifest, load: Load) -> None:
         """Remove files of the load's tables that the manifest does not name: replaced ones, and those of dead runs."""

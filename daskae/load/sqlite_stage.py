@@ -21,7 +21,7 @@ from daskae.load.sqlite_session import driver, transaction
 from daskae.load.sqlite_tables import STAGE_PREFIX, declare, quote
 from daskae.load.sqlite_values import to_python
 
-SHOWN_KEYS = 5
+_SHOWN_KEYS = 5
 _BATCH_ROWS = 10_000  # rows alive as Python objects at a time
 _BATCHES_PER_COMMIT = 20  # other writers get their turn in between
 _VALUES_PER_STATEMENT = 500  # several rows a statement are a fifth faster; old builds of SQLite take 999 values at most
@@ -69,7 +69,7 @@ def repeated_keys(connection: sa.Connection, load: Load) -> LoadError | None:
             continue
         keys = ", ".join(map(quote, parts.keys))
         stage = quote(stage_name(load, parts))
-        query = f"SELECT {keys} FROM {stage} GROUP BY {keys} HAVING count(*) > 1 ORDER BY {keys} LIMIT {SHOWN_KEYS}"
+        query = f"SELECT {keys} FROM {stage} GROUP BY {keys} HAVING count(*) > 1 ORDER BY {keys} LIMIT {_SHOWN_KEYS}"
         if found := connection.exec_driver_sql(query).all():
             return _key_error("a key appears more than once in the result", parts, found)
     return None
@@ -97,7 +97,7 @@ def _check_keys(batch: pa.RecordBatch, parts: TableParts) -> None:
     anywhere = nulls[0]
     for more in nulls[1:]:
         anywhere = pc.or_(anywhere, more)
-    rows = batch.select(list(parts.keys)).filter(anywhere).slice(0, SHOWN_KEYS).to_pylist()
+    rows = batch.select(list(parts.keys)).filter(anywhere).slice(0, _SHOWN_KEYS).to_pylist()
     raise _key_error("a key is null in the result", parts, [tuple(row.values()) for row in rows])
 
 
@@ -106,7 +106,7 @@ def _key_error(what: str, parts: TableParts, keys: Sequence[Sequence[Any]]) -> L
     return LoadError(
         what,
         where=f"table {parts.name}, key ({', '.join(parts.keys)})",
-        got=", ".join(shown) + (" ..." if len(shown) == SHOWN_KEYS else ""),
+        got=", ".join(shown) + (" ..." if len(shown) == _SHOWN_KEYS else ""),
         allowed="one row for each key",
         hint="this is a fault of the job that made the table; the target is unchanged",
     )

@@ -16,7 +16,7 @@ from daskae.load.base import METADATA_COLUMNS, Strategy, TableParts
 from daskae.load.sqlite_values import sql_type
 
 STAGE_PREFIX = "_daskae_stage_"
-METADATA_TYPES: dict[str, sa.types.TypeEngine[Any]] = dict(
+_METADATA_TYPES: dict[str, sa.types.TypeEngine[Any]] = dict(
     zip(METADATA_COLUMNS, (sa.TEXT(), sa.TIMESTAMP(), sa.INTEGER()), strict=True)
 )
 _RESERVED = ("sqlite_", "_daskae_")
@@ -44,7 +44,7 @@ def declare(parts: TableParts, name: str, metadata: bool = True) -> sa.Table:
         sa.Column(field.name, sql_type(field, parts.name), nullable=field.name not in parts.keys, quote=True)
         for field in parts.schema
     ]
-    columns += [sa.Column(column, kind) for column, kind in METADATA_TYPES.items() if metadata]
+    columns += [sa.Column(column, kind) for column, kind in _METADATA_TYPES.items() if metadata]
     return sa.Table(name, sa.MetaData(), *columns, quote=True)
 
 

@@ -1,8 +1,10 @@
 """CSV segments as batches of text cells.
 
-Each window of a few megabytes ends at a true record end and is parsed by pyarrow into text columns; small windows keep the
+Each window of a few megabytes ends at a true record end and is parsed by pyarrow into text columns; small windows
+keep the
 parser's memory in the processor's cache (half the time of a 64 MB window, measured). Records that are malformed or not
-valid in their encoding are taken out before the parser sees them, rows with a wrong number of fields are caught by it; all
+valid in their encoding are taken out before the parser sees them, rows with a wrong number of fields are caught by
+it; all
 are kept as broken rows. Where a record begins is computed only for windows from which a row is rejected.
 """
 
@@ -17,9 +19,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from daskae.batch import Batch, Broken, RawRows, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
-from daskae.batch import Batch, Broken, RawRows, RowNumbers, Span
 from daskae.read.dialect import WHITESPACE, Dialect
 from daskae.read.records import Records, find_records, first_fields, first_record_end, last_record_end
 from daskae.read.source import RangeReader, open_stream
@@ -331,7 +333,9 @@ class _RawRecords:
         whole = pa.LargeBinaryArray.from_buffers(
             pa.large_binary(), len(starts), [None, pa.py_buffer(bounds), pa.py_buffer(self._window.data)]
         )
-        texts = _decoded(whole.take(pl.Series(rows).to_arrow()), "utf-8" if self._dialect.is_wide else self._dialect.encoding)
+        texts = _decoded(
+            whole.take(pl.Series(rows).to_arrow()), "utf-8" if self._dialect.is_wide else self._dialect.encoding
+        )
         return texts.str.strip_chars_end("\r\n"), self._offsets(starts[rows])
 
     def _offsets(self, starts: RowNumbers) -> pl.Series:

@@ -34,7 +34,10 @@ class Dialect:
     def __post_init__(self) -> None:
         if self.delimiter != WHITESPACE and (len(self.delimiter) != 1 or not self.delimiter.isascii()):
             raise SettingsError(
-                "the delimiter must be one ASCII character", "input.delimiter", repr(self.delimiter), "',', ';', '\\t' ..."
+                "the delimiter must be one ASCII character",
+                "input.delimiter",
+                repr(self.delimiter),
+                "',', ';', '\\t' ...",
             )
         if self.quote and (len(self.quote) != 1 or not self.quote.isascii() or self.quote == self.delimiter):
             raise SettingsError("the quote must be one ASCII character", "input.quote", repr(self.quote))
@@ -42,7 +45,10 @@ class Dialect:
             codecs.lookup(self.encoding)
         except LookupError:
             raise SettingsError(
-                "unknown encoding", "input.encoding", self.encoding, "a Python codec: utf-8, latin-1, cp1252, utf-16 ..."
+                "unknown encoding",
+                "input.encoding",
+                self.encoding,
+                "a Python codec: utf-8, latin-1, cp1252, utf-16 ...",
             ) from None
 
     @property

@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from daskae.batch import Batch, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
-from daskae.batch import Batch, RowNumbers, Span
 from daskae.read.source import RangeReader, file_size_and_identity, hash_range, is_url, reading
 
 BATCH_ROWS = 131_072
@@ -52,7 +52,10 @@ class _RawRows:
                 count = file.metadata.row_group(group).num_rows
                 inside = wanted[(wanted >= done) & (wanted < done + count)] - done
                 if len(inside):
-                    texts += [as_json(row) for row in file.read_row_group(group).take(pl.Series(inside).to_arrow()).to_pylist()]
+                    texts += [
+                        as_json(row)
+                        for row in file.read_row_group(group).take(pl.Series(inside).to_arrow()).to_pylist()
+                    ]
                 done += count
         return pl.Series(texts, dtype=pl.String), pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
 
@@ -77,7 +80,9 @@ def scan_parquet(path: str, label: str, block_size: int) -> list[Segment]:
         try:
             footer = pq.ParquetFile(_opened(path)).metadata
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError("an input is not a readable Parquet file", label, str(error)[:200], hint="refetch it") from error
+            raise InputError(
+                "an input is not a readable Parquet file", label, str(error)[:200], hint="refetch it"
+            ) from error
         names = tuple(footer.schema.to_arrow_schema().names)
         groups = [_group_range(footer.row_group(i)) for i in range(footer.num_row_groups)]
         segments = []

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from daskae.batch import Batch, RawRows
 from daskae.partition import Segment
 from daskae.read import csv, parquet
-from daskae.batch import Batch, RawRows
 from daskae.read.dialect import Dialect
 from daskae.read.source import require_unchanged
 

@@ -1,6 +1,7 @@
 """Where records begin and end in CSV bytes, whatever is in the quotes.
 
-A record is one data line, or several when a quoted field holds line ends. The rules, which make the record ends of a file
+A record is one data line, or several when a quoted field holds line ends. The rules, which make the record ends of a
+file
 a property of its bytes alone and so the same for every block size:
 
 - A quote opens a field only at the field's start; elsewhere in an unquoted field it is an ordinary character.
@@ -8,8 +9,10 @@ a property of its bytes alone and so the same for every block size:
 - A record that breaks this, never closes its quote, or is longer than ``max_record_bytes``, is *malformed*: its first
   physical line is one rejected record, and reading resumes at the next line.
 
-Bytes without quotes never reach the slow path. Where there are quotes, line ends inside and outside of them are told apart by
-quote parity with array operations; at a quote that stands where none may, that one record is matched by itself and parity
+Bytes without quotes never reach the slow path. Where there are quotes, line ends inside and outside of them are told
+apart by
+quote parity with array operations; at a quote that stands where none may, that one record is matched by itself and
+parity
 starts anew behind it. Only bytes where irregular quotes are the rule are matched record by record.
 """
 
@@ -113,8 +116,10 @@ def line_ends(data: bytes, final: bool) -> Offsets:
 class _Quotes:
     """All quotes of a buffer, and which of them stand where a quote of their role may not.
 
-    Counted from the start of a record, quotes open and close in turn. An opening quote follows a separator, a closing one
-    precedes one; two adjacent quotes inside a field (a doubled quote) close and open again. Both possible countings (a record
+    Counted from the start of a record, quotes open and close in turn. An opening quote follows a separator, a closing
+    one
+    precedes one; two adjacent quotes inside a field (a doubled quote) close and open again. Both possible countings
+    (a record
     may begin at an even or an odd quote) are judged at once.
     """
 
@@ -246,7 +251,12 @@ def _matched(data: bytes, dialect: Dialect, final: bool, start: int = 0) -> Iter
             position = match.end()
         else:
             # Without the end of the source in sight, a quote may still be closed by bytes to come.
-            if not final and match is None and size - position <= dialect.max_record_bytes and _open(data, position, dialect):
+            if (
+                not final
+                and match is None
+                and size - position <= dialect.max_record_bytes
+                and _open(data, position, dialect)
+            ):
                 return
             line = _LINE_END.search(data, position)
             if not final and (line is None or (line.end() == size and line[0] == b"\r")):

@@ -1,8 +1,11 @@
 """Look at a source once: its columns, where it can be cut, and a hash of every piece.
 
-A plain CSV file is cut near multiples of the block size, each time at the first record end at or after it, so appending to
-a file leaves its earlier pieces as they were. Pieces are scanned in parallel: each thread takes the first line end after its
-mark as a record end, and the chain of pieces is then checked from the front; a piece whose guess was wrong (its mark lay
+A plain CSV file is cut near multiples of the block size, each time at the first record end at or after it, so
+appending to
+a file leaves its earlier pieces as they were. Pieces are scanned in parallel: each thread takes the first line end
+after its
+mark as a record end, and the chain of pieces is then checked from the front; a piece whose guess was wrong (its mark
+lay
 inside quotes) is scanned again from where its predecessor ended.
 """
 
@@ -92,7 +95,9 @@ def _header(head: bytes, label: str, dialect: Dialect) -> tuple[tuple[str, ...],
             "set input.encoding, for example to latin-1 or utf-16",
         ) from None  # fmt: skip
     if not any(names) or any("\0" in name for name in names):
-        raise InputError("the header line is not readable", label, repr(head[:80]), hint="check input.encoding and input.header")
+        raise InputError(
+            "the header line is not readable", label, repr(head[:80]), hint="check input.encoding and input.header"
+        )
     names = [name or f"_column{i + 1}" for i, name in enumerate(names)]
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -106,7 +111,9 @@ def _header(head: bytes, label: str, dialect: Dialect) -> tuple[tuple[str, ...],
 def _cut(path: str, first: int, size: int, dialect: Dialect, block: int, pool: ThreadPoolExecutor) -> list[_Piece]:
     """Cut ``[first, size)`` near multiples of ``block``."""
     marks = [first, *range(block, size, block), size]
-    guesses = list(pool.map(lambda i: _guessed_piece(path, marks[i], marks[i + 1], size, dialect, i == 0), range(len(marks) - 1)))
+    guesses = list(
+        pool.map(lambda i: _guessed_piece(path, marks[i], marks[i + 1], size, dialect, i == 0), range(len(marks) - 1))
+    )
     pieces: list[_Piece] = []
     position = first
     for i, guess in enumerate(guesses):

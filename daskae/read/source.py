@@ -35,7 +35,9 @@ def reading(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError("an input is gone", path, hint="run again with the files that are there now") from error
     except EOFError as error:
-        raise InputError("a compressed input ends too early", path, "truncated stream", hint="fetch it again") from error
+        raise InputError(
+            "a compressed input ends too early", path, "truncated stream", hint="fetch it again"
+        ) from error
     except OSError as error:
         raise InputError("an input cannot be read", path, error.strerror or str(error)[:200]) from error
 

@@ -1,7 +1,8 @@
 """A database table or query as partitions by ranges of an integer key.
 
 A segment names the database without its password; the task finds the password where SQLAlchemy drivers look for it (a
-``.pgpass`` file, the driver's environment variables) or in ``DASKAE_DATABASE_URL`` on the worker. A database has no content
+``.pgpass`` file, the driver's environment variables) or in ``DASKAE_DATABASE_URL`` on the worker. A database has no
+content
 id that could be known without reading it, so its segments are read in every run.
 """
 
@@ -13,10 +14,10 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from daskae.batch import Batch, RowNumbers, Span
 from daskae.config import InputSettings
 from daskae.errors import InputError, SettingsError
 from daskae.partition import Segment
-from daskae.batch import Batch, RowNumbers, Span
 from daskae.read.parquet import as_json
 
 BATCH_ROWS = 50_000
@@ -60,7 +61,9 @@ def list_segments(url: str, settings: InputSettings) -> list[Segment]:
 
 def _ranges(low: object, high: object, settings: InputSettings) -> list[tuple[int, int]]:
     if not isinstance(low, int) or not isinstance(high, int):
-        raise SettingsError("the key of a table must be an integer column", "input.key", str(settings.key), type(low).__name__)
+        raise SettingsError(
+            "the key of a table must be an integer column", "input.key", str(settings.key), type(low).__name__
+        )
     width = max(1, -(-(high - low + 1) // settings.partitions))
     return [(start, min(start + width, high + 1)) for start in range(low, high + 1, width)]
 
@@ -110,13 +113,15 @@ def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterat
     url = os.environ.get(URL_VARIABLE, segment.path)
     settings = InputSettings(**json.loads(segment.identity))
     key: Any = None if settings.key is None else sa.column(settings.key)
-    statement = sa.select(*(sa.column(name) for name in columns)).select_from(_source(settings))
+    statement: Any = sa.select(*(sa.column(name) for name in columns)).select_from(_source(settings))
     if key is not None:
         statement = statement.where(key >= segment.start, key < segment.end).order_by(key)
     with _connected(url) as connection:
         result = connection.execution_options(stream_results=True).execute(statement)
         for rows in result.partitions(BATCH_ROWS):
-            cells = pl.DataFrame([tuple(row) for row in rows], schema=list(columns), orient="row", infer_schema_length=None)
+            cells = pl.DataFrame(
+                [tuple(row) for row in rows], schema=list(columns), orient="row", infer_schema_length=None
+            )
             yield Batch(cells, cells.height, _RawRows(cells), (Span(index, cells.height),))
 
 

@@ -78,7 +78,9 @@ class RunContext:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError("the work directory cannot be written", str(root), error.strerror or "", hint="set --work-dir") from error
+            raise InputError(
+                "the work directory cannot be written", str(root), error.strerror or "", hint="set --work-dir"
+            ) from error
         return folder
 
     def emit(self, event: Event) -> None:

@@ -10,7 +10,8 @@ def describe_failure(error: BaseException, verbose: int) -> str:
     if isinstance(error, DaskaeError):
         text = f"error: {error}"
     else:
-        text = f"error: {type(error).__name__}: {error}\n  next:    this is a fault in daskae; run again with -vv and report it"
+        text = f"error: {type(error).__name__}: {error}"
+        text += "\n  next:    this is a fault in daskae; run again with -vv and report it"
     summary = getattr(error, "summary", None)
     if summary is not None:
         text += f"\n  run:     {summary.run_dir}"

@@ -73,8 +73,12 @@ def count_rows(spec: Spec, mapped: Mapped, reduced: Step) -> RowCounts:
     accepted = sum(manifest["lines"] for manifest in reduced.manifests)
     rejected = sum(by_rule.values())
     if read != accepted + rejected:
-        raise ConservationError("rows read are not rows kept plus rows rejected", "", f"{accepted} + {rejected}", str(read))
-    return RowCounts(read, accepted, rejected, {name: count for name, count in by_rule.items() if count or name not in RESERVED})
+        raise ConservationError(
+            "rows read are not rows kept plus rows rejected", "", f"{accepted} + {rejected}", str(read)
+        )
+    return RowCounts(
+        read, accepted, rejected, {name: count for name, count in by_rule.items() if count or name not in RESERVED}
+    )
 
 
 def _reasons(spec: Spec) -> list[str]:
@@ -85,7 +89,7 @@ def _reasons(spec: Spec) -> list[str]:
 
 
 def rule_outcomes(spec: Spec, mapped: Mapped, reduced: Step, rows: RowCounts) -> tuple[RuleOutcome, ...]:
-    """Judge every rule over the whole data set; the reader's and the contract's own come first, where rows broke them."""
+    """Judge every rule over the whole data set; the reader's and the contract's own come first, where broken."""
     checked: dict[str, int] = {}
     affected: dict[str, int] = {}
     for result in mapped.results:
@@ -121,7 +125,7 @@ def _require_some(rows: RowCounts) -> None:
     if rows.read and not rows.accepted:
         worst = max(rows.rejected_by_rule, key=lambda name: rows.rejected_by_rule[name])
         raise GateError(
-            "not one row was accepted, so nothing is published", "", f"{rows.rejected:,} rows rejected, most by {worst}",
+            "not one row was accepted, so nothing is published", "", f"{rows.rejected:,} rejected, most by {worst}",
             "at least one accepted row", "look at the quarantine, then at [columns] and [[rules]]",
         )  # fmt: skip
 

@@ -109,7 +109,9 @@ def run_job(settings: Settings, metrics: Sequence[Metric] = (), listeners: Seque
     context = make_context(settings, metrics, listeners)
     with ExitStack() as stack:
         _open_records(context, stack)
-        context.emit(RunStarted(context.run_id, tuple(settings.inputs), mask_secrets(settings.to), str(context.run_dir)))
+        context.emit(
+            RunStarted(context.run_id, tuple(settings.inputs), mask_secrets(settings.to), str(context.run_dir))
+        )
         summary = _run_watched(context)
     return RunResult(summary, context.tables)
 
@@ -120,7 +122,10 @@ def _open_records(context: RunContext, stack: ExitStack) -> None:
         context.run_dir.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise SettingsError(
-            "the run folder cannot be created", str(context.run_dir), error.strerror or str(error), hint="set --work-dir"
+            "the run folder cannot be created",
+            str(context.run_dir),
+            error.strerror or str(error),
+            hint="set --work-dir",
         ) from error
     stack.enter_context(attach_log_file(context.run_dir / "run.log"))
     events = stack.enter_context(EventLog(context.run_dir / "events.jsonl"))
@@ -193,4 +198,3 @@ def terminate_like_interrupt() -> Iterator[None]:
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM came."""
-

@@ -87,9 +87,7 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     allowed = settings.memory_limit or _share(engine, settings)
     plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed)
     _require_fit(plan)
-    context.emit(
-        PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine)
-    )
+    context.emit(PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine))
     return plan
 
 
@@ -129,7 +127,8 @@ def arrange(
 ) -> tuple[tuple[PartitionRef, ...], dict[str, PartitionResult]]:
     """Group segments into partitions, keeping groups whose output is there already.
 
-    Partitions of earlier runs whose segments are all still in the input stay as they are; what is left is packed in path
+    Partitions of earlier runs whose segments are all still in the input stay as they are; what is left is packed in
+    path
     order. So a new file makes one new partition, and a removed one dissolves only its own.
     """
     by_id = {segment.content_id: segment for segment in segments}

@@ -27,7 +27,8 @@ def preflight(plan: Plan, context: RunContext) -> Sink:
 def publish(sink: Sink, plan: Plan, outcome: Outcome, context: RunContext) -> Receipt:
     """Publish the tables, unless the target holds this very load already.
 
-    The load is identified by its content: the bytes of the finished tables. The same command after a crash, or again the
+    The load is identified by its content: the bytes of the finished tables. The same command after a crash, or again
+    the
     next day over the same input, gives the same id, whatever the partitioning was.
 
     Raises
@@ -52,4 +53,3 @@ def content_id(tables: tuple[TableParts, ...]) -> str:
     for table in tables:
         texts += [table.name, str(table.schema), *(file_checksum(path)[1] for path in table.files)]
     return digest_texts(*texts)[:32]
-

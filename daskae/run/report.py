@@ -138,7 +138,11 @@ def report_data(plan: Plan, outcome: Outcome, samples: Mapping[str, Sequence[Any
         samples={reason: tuple(RejectedSample(*row) for row in found) for reason, found in samples.items()},
         definitions=DEFINITIONS,
         settings=_settings_text(context),
-        versions={"daskae": __version__, "python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        versions={
+            "daskae": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
     )
 
 
@@ -164,7 +168,9 @@ def month_totals(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]], scale
         values = (orders, active, active if cohort == month else 0, int(revenue))
         totals[month] = [known + value for known, value in zip(totals[month], values, strict=True)]
     return tuple(
-        MonthTotal(month_start(m), v[0], v[1], v[2], units_to_decimal(v[3], scale), partial.get(month_start(m), m == last))
+        MonthTotal(
+            month_start(m), v[0], v[1], v[2], units_to_decimal(v[3], scale), partial.get(month_start(m), m == last)
+        )
         for m, v in totals.items()
     )
 
@@ -206,15 +212,28 @@ def _settings_text(context: RunContext) -> str:
 
 
 DEFINITIONS = (
-    ("Order", "All accepted lines that share an order id within a customer; its amount is their exact sum, its time the earliest line's."),
+    (
+        "Order",
+        "All accepted lines that share an order id within a customer; its amount is their exact sum, its time the "
+        "earliest line's.",
+    ),
     ("As of", "The date of the last accepted order, unless given."),
-    ("Cohort", "The calendar month of a customer's first accepted order; cohort size is the number of such customers."),
+    ("Cohort", "The calendar month of a customer's first accepted order; its size is the number of such customers."),
     ("Retention", "Customers of the cohort with an order in that very month, divided by the cohort size."),
-    ("Rolling retention", "Customers of the cohort with an order in that month or any later one, divided by the cohort size."),
+    (
+        "Rolling retention",
+        "Customers of the cohort with an order in that month or any later one, divided by the cohort size.",
+    ),
     ("Cumulative LTV", "Revenue of the cohort up to and including the month, divided by the cohort size."),
-    ("Churned", "As of minus the date of the last order is more than the churn days set; the rate is divided by all customers."),
+    (
+        "Churned",
+        "As of minus the date of the last order is more than the churn days set; the rate is divided by all customers.",
+    ),
     ("Average order value", "Revenue divided by orders."),
     ("Average customer LTV", "Revenue times margin, divided by customers."),
     ("RFM score", "1 + floor(5 x customers with a strictly worse value / customers); equal values share a score."),
-    ("Rejected row", "A row counted under the first rule it breaks; the quarantine keeps it raw, with all rules it breaks."),
-)  # fmt: skip
+    (
+        "Rejected row",
+        "A row counted under the first rule it breaks; the quarantine keeps it raw, with all rules it breaks.",
+    ),
+)

@@ -1,9 +1,12 @@
 """The stages that run tasks; each looks first for what an earlier run left under the same identity.
 
-A step's output folder is named by a hash of everything that decides it: what it reads, which slots, and the settings that
+A step's output folder is named by a hash of everything that decides it: what it reads, which slots, and the settings
+that
 matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -17,7 +20,7 @@ from daskae.aggregate.cohort import Cell, merge_cells
 from daskae.aggregate.rfm import score_cuts
 from daskae.engine.base import Engine
 from daskae.events import Stage, TaskDone
-from daskae.exchange import load_manifest
+from daskae.exchange import load_manifest, read_frame
 from daskae.hashing import digest_texts
 from daskae.partition import PartitionResult
 from daskae.run.context import RunContext
@@ -183,29 +186,32 @@ def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> 
 
 
 def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, context: RunContext) -> dict[str, list[Any]]:
-    """Write all rejected rows to the run folder; return up to five samples a reason."""
+    """Write all rejected rows, put them into the run folder, and return up to five samples a reason."""
     late = tuple(reduced.files("late"))
     late_parts = _parts_with_late(late)
     parts = [i for i, result in enumerate(mapped.results) if "rejects" in result.files or i in late_parts]
+    identity = digest_texts("quarantine", reduced.identity, *(str(path) for path in late))
+    tasks = [QuarantineTask(i, plan.refs[i], late, context.steps(digest_texts(identity, str(i)))) for i in parts]
+    shared = (plan.spec, mapped.layout_path)
+    step = _run_step("quarantine", tasks, quarantine_partition, shared, engine, context, identity, "rows")
     samples: dict[str, list[Any]] = {}
-    if not parts:
-        return samples
     folder = context.run_dir / "quarantine"
-    folder.mkdir(exist_ok=True)
-    tasks = [QuarantineTask(i, plan.refs[i], late, folder / f"rejected-{i:05d}.parquet") for i in parts]
-    with context.stage("quarantine", len(tasks)):
-        found: dict[int, dict[str, list[Any]]] = {}
-        for outcome in engine.run(quarantine_partition, tasks, plan.spec, mapped.layout_path):
-            found[outcome.index] = outcome.value
-            _tell(context, "quarantine", f"quarantine {parts[outcome.index]}", 0, 0, outcome)
-    for index in sorted(found):
-        for reason, rows in found[index].items():
-            samples.setdefault(reason, []).extend(rows)
-    return {reason: rows[:5] for reason, rows in samples.items()}
+    for part, path, manifest in zip(parts, step.files("file"), step.manifests, strict=True):
+        folder.mkdir(exist_ok=True)
+        _put(path, folder / f"rejected-{part:05d}.parquet")
+        for reason, rows in manifest["samples"].items():
+            samples.setdefault(reason, []).extend(rows[: max(0, 5 - len(samples.get(reason, [])))])
+    return samples
+
+
+def _put(path: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def _parts_with_late(files: Sequence[Path]) -> set[int]:
-    from daskae.exchange import read_frame
-
     frame = read_frame(files, columns=["part"])
     return set(frame["part"].unique().to_list()) if frame.height else set()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from daskae.aggregate.cohort import cohort_schema, cohort_table
+from daskae.aggregate.cohort import cohort_schema, cohort_table, rows_to_table
 from daskae.aggregate.customer import customer_schema
 from daskae.load.base import TableParts
 from daskae.run.gate import Outcome
@@ -85,16 +85,17 @@ def _ratio(numerator: Decimal, denominator: int) -> Decimal | None:
 def kpi_table(figures: dict[str, tuple[Decimal | None, str]], as_of: date) -> pa.Table:
     """Return ``kpis``."""
     rows = [{"metric_name": n, "value": value, "unit": unit, "as_of": as_of} for n, (value, unit) in figures.items()]
-    return pa.Table.from_pylist(rows, schema=KPI_SCHEMA)
+    return rows_to_table(rows, KPI_SCHEMA)
 
 
 def rules_table(rules: Sequence[RuleOutcome]) -> pa.Table:
     """Return ``validation_results``."""
     rows = [
         {
-            "rule_name": rule.rule_name, "severity": rule.severity, "passed": rule.passed, "checked_rows": rule.checked_rows,
+            "rule_name": rule.rule_name, "severity": rule.severity, "passed": rule.passed, "checked_rows":
+            rule.checked_rows,
             "affected_rows": rule.affected_rows, "message": rule.message, "details": json.dumps(rule.details),
         }
         for rule in rules
     ]  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=RULES_SCHEMA)
+    return rows_to_table(rows, RULES_SCHEMA)

@@ -31,8 +31,10 @@ def finalize_bucket(task: FinalizeTask, spec: Spec, facts: Facts) -> dict[str, A
     Returns
     -------
     dict
-        The manifest: ``file``, ``rows``, and small totals for key figures and the report: ``churned``, ``revenue`` (units,
-        text), ``scores`` (by measure), ``segments`` ([customers, revenue units]), ``top`` ([id, revenue units, orders]).
+        The manifest: ``file``, ``rows``, and small totals for key figures and the report: ``churned``, ``revenue``
+        (units,
+        text), ``scores`` (by measure), ``segments`` ([customers, revenue units]), ``top`` ([id, revenue units,
+        orders]).
     """
     task.folder.mkdir(parents=True, exist_ok=True)
     states = pl.read_ipc(task.states)
@@ -44,8 +46,14 @@ def finalize_bucket(task: FinalizeTask, spec: Spec, facts: Facts) -> dict[str, A
 
 
 def _totals(table: pa.Table, states: pl.DataFrame) -> dict[str, Any]:
-    names = [name for name in ("is_churned", "rfm_recency", "rfm_frequency", "rfm_monetary", "segment") if name in table.column_names]
-    frame = pl.DataFrame(pl.from_arrow(table.select(names))).with_columns(states[CUSTOMER], states["total"], states["orders"])
+    names = [
+        name
+        for name in ("is_churned", "rfm_recency", "rfm_frequency", "rfm_monetary", "segment")
+        if name in table.column_names
+    ]
+    frame = pl.DataFrame(pl.from_arrow(table.select(names))).with_columns(
+        states[CUSTOMER], states["total"], states["orders"]
+    )
     top = frame.sort(["total", CUSTOMER], descending=[True, False]).head(TOP)
     scores: dict[str, dict[str, int]] = {}
     for measure in ("recency", "frequency", "monetary"):
@@ -60,7 +68,8 @@ def _totals(table: pa.Table, states: pl.DataFrame) -> dict[str, Any]:
         "revenue": str(frame["total"].sum()),
         "scores": scores,
         "segments": [[name, count, str(total)] for name, count, total in segments],
-        "top": [[customer, str(total), orders] for customer, total, orders in top.select(CUSTOMER, "total", "orders").iter_rows()],
+        "top": [
+            [customer, str(total), orders]
+            for customer, total, orders in top.select(CUSTOMER, "total", "orders").iter_rows()
+        ],
     }
-
-

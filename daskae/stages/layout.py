@@ -1,6 +1,7 @@
 """Where every partition's rows stand in the whole input; what the stages after map are told of the stage before.
 
-Rows are numbered over the input in path order. A row travels as (partition, number in the partition); the layout turns that
+Rows are numbered over the input in path order. A row travels as (partition, number in the partition); the layout
+turns that
 into its place in the input, which decides who was first among duplicates, whatever the partitioning.
 """
 
@@ -57,11 +58,12 @@ class Layout:
     def positions(self, part: int, seq: pl.Series) -> NDArray[np.int64]:
         """Turn row numbers of a partition into places in the whole input."""
         layout = self.parts[part]
-        rows = seq.to_numpy().astype(np.int64)
+        rows: NDArray[np.int64] = seq.to_numpy().astype(np.int64)
         if len(layout.starts) == 1:
             return rows + layout.overall[0]
         segment = np.searchsorted(np.array(layout.starts), rows, side="right") - 1
-        return rows + (np.array(layout.overall) - np.array(layout.starts))[segment]
+        shift: NDArray[np.int64] = np.array(layout.overall) - np.array(layout.starts)
+        return rows + shift[segment]
 
     def save(self, path: Path) -> None:
         """Write as JSON, for tasks to load."""

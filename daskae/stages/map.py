@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from daskae.batch import Batch, RowNumbers
 from daskae.errors import ConservationError
 from daskae.exchange import ExchangeWriter, commit, slots_of
 from daskae.hashing import hash_text
-from daskae.partition import ExchangeFile, PartitionRef, PartitionResult, Segment
-from daskae.batch import Batch, RowNumbers
+from daskae.partition import ExchangeFile, PartitionRef, PartitionResult
 from daskae.read.reader import read_segments
 from daskae.stages.spec import Spec
 from daskae.validate.check import REJECT_SCHEMA, Checked, RuleCounts, check_batch
@@ -60,7 +60,9 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
     )
     kept = files["rows"].rows if "rows" in files else 0
     if result.rows != kept + result.rejected:
-        raise ConservationError("rows got lost in a partition", str(ref), f"{kept} + {result.rejected}", str(result.rows))
+        raise ConservationError(
+            "rows got lost in a partition", str(ref), f"{kept} + {result.rejected}", str(result.rows)
+        )
     return PartitionResult.from_json(commit(folder, result.to_json()))
 
 
@@ -110,8 +112,8 @@ class _Output:
             if self._held_bytes > FLUSH_BYTES:
                 self._flush()
         if self.starts is not None and self.spec.global_rules:
-            known = batch.known_starts()
-            self.starts = None if known is None or self.segments > 1 else [*self.starts, known]
+            places = batch.known_starts()
+            self.starts = None if places is None or self.segments > 1 else [*self.starts, places]
         for span in batch.spans:
             self.rows[span.segment] += span.rows
         self.total += batch.count
@@ -194,4 +196,3 @@ def _broken_rows(batch: Batch, schema: pl.Schema) -> pl.DataFrame:
 def to_units(values: pl.Series) -> pl.Series:
     """Turn decimals into integer units, exactly; other columns stay."""
     return values.to_physical().cast(pl.Int64) if isinstance(values.dtype, pl.Decimal) else values
-

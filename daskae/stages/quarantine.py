@@ -1,15 +1,17 @@
 """The quarantine task: every rejected row of a partition, raw, with its file, place and reasons, as Parquet."""
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from daskae.exchange import read_frame, read_slots
-from daskae.partition import PartitionRef
 from daskae.batch import RowNumbers
+from daskae.exchange import commit, read_frame, read_slots
+from daskae.partition import PartitionRef
 from daskae.read.csv import read_records
 from daskae.read.reader import raw_batches
 from daskae.stages.layout import Layout, PartLayout
@@ -28,18 +30,19 @@ class QuarantineTask:
     ref: PartitionRef
     late: tuple[Path, ...]
     """Files of rows that reduce tasks rejected."""
-    target: Path
-    """The Parquet file to write."""
+    folder: Path
 
 
-def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) -> dict[str, list[list[object]]]:
+def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) -> dict[str, Any]:
     """Write the rejected rows of one partition, in input order.
 
     Returns
     -------
     dict
-        Up to five samples a reason: file, row number, raw text.
+        The manifest: ``file`` (Parquet), ``rows``, and ``samples``: up to five a reason, each file, row number, raw
+        text.
     """
+    task.folder.mkdir(parents=True, exist_ok=True)
     layout = Layout.load(layout_path).parts[task.part]
     early_path = layout.path("rejects")
     frames = [read_frame([early_path])] if early_path is not None else []
@@ -55,10 +58,9 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
         pl.Series("_order", np.array(layout.overall)[segment]) + pl.col("row"),
     )
     table = table.sort("_order").select(QUARANTINE_COLUMNS)
-    temporary = task.target.with_suffix(".tmp")
-    pq.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()), temporary, compression="zstd")
-    temporary.replace(task.target)
-    return _samples(table)
+    name = f"rejected-{secrets.token_hex(8)}.parquet"
+    pq.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()), task.folder / name, compression="zstd")
+    return commit(task.folder, {"file": name, "rows": table.height, "samples": _samples(table)})
 
 
 def _samples(table: pl.DataFrame) -> dict[str, list[list[object]]]:
@@ -77,7 +79,8 @@ def _late_rows(task: QuarantineTask, spec: Spec) -> pl.DataFrame:
         return pl.DataFrame()
     late = pl.concat(tables).filter(pl.col("part") == task.part).sort("seq")
     names = [
-        pl.when(pl.col(f"broken_{i}")).then(pl.lit(rule.name)).alias(f"n{i}") for i, rule in enumerate(spec.global_rules)
+        pl.when(pl.col(f"broken_{i}")).then(pl.lit(rule.name)).alias(f"n{i}")
+        for i, rule in enumerate(spec.global_rules)
     ]
     marked = late.select("seq", *names)
     reasons = pl.concat_list(f"n{i}" for i in range(len(names))).list.drop_nulls()
@@ -94,7 +97,9 @@ def _described(late: pl.DataFrame, ref: PartitionRef, layout: PartLayout, spec: 
     offsets: list[pl.Series] = []
     for index in np.unique(segment):
         wanted = row[segment == index]
-        texts, found = _raw_rows(ref, int(index), wanted, spec) if places is None else _by_place(ref, wanted, places, spec)
+        texts, found = (
+            _raw_rows(ref, int(index), wanted, spec) if places is None else _by_place(ref, wanted, places, spec)
+        )
         raw.append(texts)
         offsets.append(found)
     nothing = pl.lit(None, dtype=pl.String)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from daskae.aggregate.aggregation import CUSTOMER, FrameMetric, chunk
@@ -41,18 +42,31 @@ def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, 
     Returns
     -------
     dict
-        The manifest: ``customers``, ``lines``, ``orders``, ``states`` (file), ``late`` (file or None), ``late_first`` and
-        ``late_affected`` (rows by global rule), ``cohort`` (cells, see :mod:`daskae.aggregate.cohort`), ``first_day``, ``last_day``.
+        The manifest: ``customers``, ``lines``, ``orders``, ``states`` (file), ``late`` (file or None), ``late_first``
+        and
+        ``late_affected`` (rows by global rule), ``cohort`` (cells, see :mod:`daskae.aggregate.cohort`),
+        ``first_day``, ``last_day``.
     """
     layout = Layout.load(layout_path)
     task.folder.mkdir(parents=True, exist_ok=True)
-    lines = _read_lines(task, layout)
+    lines, names = _read_lines(task, layout)
     lines, late = _without_repeated(lines, task, spec, layout)
     summary = _write_late(task.folder, late, spec)
     if not lines.height:
-        return commit(task.folder, {**summary, "customers": 0, "lines": 0, "orders": 0, "states": None, "cohort": [],
-            "first_day": None, "last_day": None})
-    lines, customers = _encode_customers(lines)
+        return commit(
+            task.folder,
+            {
+                **summary,
+                "customers": 0,
+                "lines": 0,
+                "orders": 0,
+                "states": None,
+                "cohort": [],
+                "first_day": None,
+                "last_day": None,
+            },
+        )
+    lines, customers = _number_customers(lines, names)
     orders = _orders(lines, spec)
     states = chunk(orders, spec.states, by=CODE).sort(CODE)
     require_in_range(orders, states)
@@ -67,19 +81,30 @@ def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, 
     })  # fmt: skip
 
 
-def _read_lines(task: ReduceTask, layout: Layout) -> pl.DataFrame:
-    frames = []
+def _read_lines(task: ReduceTask, layout: Layout) -> tuple[pl.DataFrame, pl.Series]:
+    """Read the bucket's lines with customers as codes, and the customers' names by code.
+
+    Customers are encoded before anything else, so that their texts are looked at once and never copied.
+    """
+    tables, parts = [], []
     for part, path in layout.paths("rows"):
         for table in read_slots(path, task.first, task.last):
-            frame = pl.DataFrame(pl.from_arrow(table))
-            frames.append(frame.with_columns(pl.lit(part, dtype=pl.UInt32).alias("part")))
-    return pl.concat(frames, rechunk=False) if frames else pl.DataFrame()
+            tables.append(table)
+            parts.append(np.full(table.num_rows, part, np.uint32))
+    if not tables:
+        return pl.DataFrame(), pl.Series(CUSTOMER, dtype=pl.String)
+    whole = pa.concat_tables(tables)
+    encoded = whole[CUSTOMER].combine_chunks().dictionary_encode()
+    names = pl.Series(CUSTOMER, pl.from_arrow(encoded.dictionary), dtype=pl.String)
+    frame = pl.DataFrame(pl.from_arrow(whole.drop_columns([CUSTOMER])))
+    codes = pl.Series(CODE, np.asarray(encoded.indices).astype(np.uint32))
+    return frame.with_columns(codes, pl.Series("part", np.concatenate(parts))), names
 
 
 def _positions(frame: pl.DataFrame, layout: Layout) -> pl.Series:
     """Place in the input of each row; rows of a partition stand together."""
     pieces = [
-        layout.positions(int(part[0]), piece["seq"])  # type: ignore[call-overload]
+        layout.positions(int(part[0]), piece["seq"])
         for part, piece in frame.select("part", "seq").partition_by("part", as_dict=True, maintain_order=True).items()
     ]
     return pl.Series(POSITION, np.concatenate(pieces) if pieces else np.empty(0, np.int64))
@@ -145,15 +170,16 @@ def _write_late(folder: Path, late: pl.DataFrame, spec: Spec) -> dict[str, Any]:
     return {"late": file.name if file else None, "late_first": firsts, "late_affected": affected}
 
 
-def _encode_customers(lines: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-    """Number the customers in the order of (hash, id), which no partitioning changes."""
-    encoded = lines[CUSTOMER].to_arrow().dictionary_encode()
-    names = pl.Series(CUSTOMER, pl.from_arrow(encoded.dictionary), dtype=pl.String)
+def _number_customers(lines: pl.DataFrame, names: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+    """Number the customers that have lines in the order of (hash, id), which no partitioning changes."""
+    codes = lines[CODE].to_numpy()
+    present = np.zeros(len(names), bool)
+    present[codes] = True
     order = _hash_order(names)
+    order = order[present[order]]
     rank = np.empty(len(names), np.uint32)
-    rank[order] = np.arange(len(names), dtype=np.uint32)
-    codes = pl.Series(CODE, rank[np.asarray(encoded.indices)])
-    return lines.drop(CUSTOMER).with_columns(codes), names.gather(order)
+    rank[order] = np.arange(len(order), dtype=np.uint32)
+    return lines.with_columns(pl.Series(CODE, rank[codes])), names.gather(order)
 
 
 def _hash_order(names: pl.Series) -> NDArray[np.int64]:

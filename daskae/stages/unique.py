@@ -33,7 +33,8 @@ def find_duplicates(task: UniqueTask, layout_path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        The manifest: ``file``, the exchange file that names the rows by customer slot (columns ``part`` and ``seq``), or
+        The manifest: ``file``, the exchange file that names the rows by customer slot (columns ``part`` and ``seq``),
+        or
         None; ``affected``, how many they are; ``checked``, how many rows have a key.
     """
     layout = Layout.load(layout_path)

@@ -76,7 +76,9 @@ def check_batch(batch: Batch, contract: Contract, rules: Sequence[Rule], keep: S
     cast = cast_table(cells, contract)
     table = cast.table.with_columns([cells[name] for name in cells.columns if name not in cast.table.columns])
     row_rules = [rule for rule in rules if rule.breaks is not None]
-    masks = table.select([rule.breaks.fill_null(False).alias(rule.name) for rule in row_rules if rule.breaks is not None])
+    masks = table.select(
+        [rule.breaks.fill_null(False).alias(rule.name) for rule in row_rules if rule.breaks is not None]
+    )
     checks, counts = _judge(cast.failures, row_rules, masks, batch.is_header)
     kept = table.select(keep)
     if not checks:
@@ -125,7 +127,11 @@ def _rejected(
         hit = check.mask.gather(where)
         names.append(pl.select(pl.when(hit).then(pl.lit(check.name))).to_series().alias(f"n{i}"))
         shown = [name for name in sources.get(check.column, (check.column,)) if name in cells.columns]
-        text = _cell_text(cells.select(shown)[where]) if shown else pl.repeat(None, len(where), dtype=pl.String, eager=True)
+        text = (
+            _cell_text(cells.select(shown)[where])
+            if shown
+            else pl.repeat(None, len(where), dtype=pl.String, eager=True)
+        )
         columns.append(pl.select(pl.when(hit).then(pl.lit(", ".join(shown)))).to_series().alias(f"c{i}"))
         values.append(pl.select(pl.when(hit).then(text)).to_series().alias(f"v{i}"))
     frame = pl.DataFrame([pl.Series("row", rows[where]), *names, *columns, *values])
@@ -142,4 +148,3 @@ def _rejected(
 def _cell_text(cells: pl.DataFrame) -> pl.Series:
     texts = [pl.col(name).cast(pl.String).fill_null("") for name in cells.columns]
     return cells.select(pl.concat_str(texts, separator=", ").str.head(200).alias("v")).to_series()
-

@@ -1,7 +1,9 @@
 """Rules as records: what a row, or the whole data set, must satisfy.
 
-A *row rule* is a boolean expression that is true where a row breaks it; it is evaluated in the pass that reads the data. A
-*unique rule* is global: every row that passed all row rules takes part, the first in input order is kept. A null neither
+A *row rule* is a boolean expression that is true where a row breaks it; it is evaluated in the pass that reads the
+data. A
+*unique rule* is global: every row that passed all row rules takes part, the first in input order is kept. A null
+neither
 breaks a row rule (except ``not_null`` and ``completeness``) nor takes part in a unique rule, as in SQL.
 """
 
@@ -18,7 +20,9 @@ from daskae.errors import SettingsError
 from daskae.schema import Contract, sql_expression
 
 ALL_COLUMNS = "*"
-EMAIL = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+$"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+EMAIL = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})+$"
+"""What ``pattern = "email"`` stands for: the form that browsers accept, with a domain of two labels at least."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,6 @@ class Rule:
         return share_ok and (self.max_rows is None or affected <= self.max_rows)
 
 
-
 @dataclass(frozen=True)
 class _Columns:
     """What a rule may refer to: contract columns with their types, else source columns as text."""
@@ -77,7 +80,9 @@ class _Columns:
                 return column.dtype
         if name in self.available:
             return "text"
-        raise SettingsError("a rule names an unknown column", where, repr(name), ", ".join([*self.contract.names, *self.available]))
+        raise SettingsError(
+            "a rule names an unknown column", where, repr(name), ", ".join([*self.contract.names, *self.available])
+        )
 
 
 def build_rules(settings: Sequence[RuleSettings], contract: Contract, available: Sequence[str]) -> tuple[Rule, ...]:
@@ -200,7 +205,9 @@ def _bound(value: float | int | str | date, dtype: str, where: str) -> Decimal |
             return moment if dtype == "datetime" else moment.date()
     except (ValueError, InvalidOperation):
         raise SettingsError("a bound is not of the column's type", where, repr(value), dtype) from None
-    raise SettingsError("rule range needs a number or date column", where, dtype, hint="give the column a dtype in [columns]")
+    raise SettingsError(
+        "rule range needs a number or date column", where, dtype, hint="give the column a dtype in [columns]"
+    )
 
 
 def _allowed_values(item: RuleSettings, columns: _Columns, where: str) -> pl.Expr:
@@ -224,7 +231,9 @@ def _pattern(item: RuleSettings, columns: _Columns, where: str) -> pl.Expr:
     try:  # Polars' own engine decides; it is linear in the text, so no pattern can hang a run.
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as error:
-        raise SettingsError("a pattern is not usable", f"{where}.pattern", pattern, hint=str(error).splitlines()[0]) from None
+        raise SettingsError(
+            "a pattern is not usable", f"{where}.pattern", pattern, hint=str(error).splitlines()[0]
+        ) from None
     return ~pl.col(name).str.contains(pattern)
 
 

@@ -74,7 +74,11 @@ def _check_customers(check: Any, customers: list[Any], expected: dict[str, Any])
     by_id = {row["customer_id"]: row for row in customers}
     for want in expected["customers"]:
         row = by_id[want["customer_id"]]
-        pairs = (("mean", "avg_order_value"), ("std", "std_order_value"), ("avg_days_between", "avg_days_between_orders"))
+        pairs = (
+            ("mean", "avg_order_value"),
+            ("std", "std_order_value"),
+            ("avg_days_between", "avg_days_between_orders"),
+        )
         for key, column in pairs:
             same = row[column] is None if want[key] is None else abs(row[column] - want[key]) <= 1e-12 * abs(want[key])
             check(f"{want['customer_id']} {column} {row[column]} {want[key]}", same, True)

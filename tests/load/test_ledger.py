@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskae.load.base import Load, Strategy, TableParts
@@ -33,6 +33,7 @@ LOADS = st.builds(
 
 
 @given(st.lists(LOADS, max_size=12))
+@settings(deadline=None)
 def test_the_ledger_agrees_with_a_model_of_the_rows(history: list[Load]) -> None:
     """Play a history on sets of (load, table) and compare what they hold with what the ledger says."""
     entries: list[Entry] = []

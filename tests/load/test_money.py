@@ -51,7 +51,7 @@ def read(path: Path, expression: str = "x") -> list[object]:
 
 
 @given(decimals(15))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_up_to_15_digits_come_back_from_sqlite(drawn: tuple[int, list[Decimal | None]]) -> None:
     scale, values = drawn
     with published(values, scale, "sqlite:///{}") as path:
@@ -65,7 +65,7 @@ def test_up_to_15_digits_come_back_from_sqlite(drawn: tuple[int, list[Decimal | 
 
 
 @given(st.integers(10**15, 10**38 - 1), SCALES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_more_digits_are_exact_integers_or_refused(units: int, scale: int) -> None:
     value = Decimal(units).scaleb(-scale, WIDE)
     digits = len(value.normalize(WIDE).as_tuple().digits)
@@ -89,7 +89,7 @@ def test_sums_and_comparisons_work_in_plain_sql() -> None:
 
 
 @given(decimals(38))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_an_average_is_stored_as_the_nearest_real(drawn: tuple[int, list[Decimal | None]]) -> None:
     scale, values = drawn
     with published(values, scale, "sqlite:///{}", exact=False) as path:
@@ -99,7 +99,7 @@ def test_an_average_is_stored_as_the_nearest_real(drawn: tuple[int, list[Decimal
 
 
 @given(decimals(38))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_all_38_digits_come_back_from_parquet(drawn: tuple[int, list[Decimal | None]]) -> None:
     scale, values = drawn
     with published(values, scale, "{}") as path:

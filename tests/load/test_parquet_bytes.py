@@ -46,7 +46,7 @@ def published_bytes(table: pa.Table, cuts: Sequence[int]) -> list[str]:
 
 
 @given(st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_any_cut_gives_the_same_bytes(data: st.DataObject) -> None:
     rows = data.draw(st.sampled_from([0, 1, 999, 1000, 1001, 3500]))
     cuts = data.draw(st.lists(st.integers(0, rows), max_size=8))

@@ -16,7 +16,7 @@ from daskae.load.base import Load
 from daskae.load.remote import RemoteParquetSink
 from daskae.load.targets import open_sink
 
-from .building import A, B, C, build_load, shop
+from .building import A, B, C, build_load, one_table, shop
 
 
 @pytest.fixture
@@ -72,6 +72,15 @@ def test_several_files_are_all_named(url: str, tmp_path: Path) -> None:
     table = pa.table({"n": range(270_000)})
     open_sink(url).publish(build_load(tmp_path, A, {"t": (("n",), table)}))
     assert names(url, "t") == ["aaaaaaaa-00000.parquet", "aaaaaaaa-00001.parquet"] == manifest(url)["tables"]["t"]  # type: ignore[index]
+
+
+def test_other_columns_cannot_be_appended(url: str, tmp_path: Path) -> None:
+    open_sink(url).publish(one_table(tmp_path, pa.table({"n": [1]})))
+    load = replace(one_table(tmp_path, pa.table({"n": ["x"]}), load_id=B), strategy="append")
+    for step in (open_sink(url).preflight, open_sink(url).publish):
+        with pytest.raises(LoadError, match=r"other columns than the result(.|\n)*n int64(.|\n)*n string"):
+            step(load)
+    assert open_sink(url).preflight(replace(load, strategy="replace")) is None
 
 
 class FailingFiles(MemoryFileSystem):  # type: ignore[misc]
