@@ -56,8 +56,8 @@ ENDS = st.sampled_from([b"\n", b"\n", b"\r\n", b"\r\n", b"\n\n", b"\r\n\r\n\n"])
 @st.composite
 def records(draw: st.DrawFn, rows: st.SearchStrategy[bytes] = ROWS, ends: st.SearchStrategy[bytes] = ENDS) -> list[bytes]:
     """Records with their line ends, some of them again; what is whole in itself may be cut anywhere between them."""
-    found = draw(st.lists(st.tuples(rows, ends).map(b"".join), min_size=1, max_size=40))
-    again = draw(st.lists(st.sampled_from(found), max_size=8))
+    found = draw(st.lists(st.tuples(rows, ends).map(b"".join), min_size=1, max_size=14))
+    again = draw(st.lists(st.sampled_from(found), max_size=4))
     # A last copy never runs into the next row, since each carries its own line end.
     return draw(st.permutations(found + again)) if again else found
 

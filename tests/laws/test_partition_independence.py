@@ -65,7 +65,7 @@ def assert_same_rows(found: Run, expected: Run) -> None:
 
 
 @given(st.data())
-@settings(max_examples=12)
+@settings(max_examples=10)
 def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records(ROWS | MALFORMED)), data.draw(RULES)
     with tempfile.TemporaryDirectory() as name:
@@ -79,7 +79,7 @@ def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=12)
+@settings(max_examples=10)
 def test_files_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records()), data.draw(RULES)
     cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=6).map(sorted))
