@@ -8,14 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
-import sqlalchemy as sa
 
 from daskae.errors import SettingsError
 from daskae.load.base import Sink
 from daskae.load.failures import mask_secrets
 from daskae.load.parquet import ParquetSink
 from daskae.load.remote import RemoteParquetSink
-from daskae.load.sqlite import SqliteSink
 
 _SUPPORTED = "sqlite:///file.db, or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
@@ -73,6 +71,10 @@ def _open_files(url: str, timeout: float) -> Sink:
 
 
 def _open_sqlite(text: str, timeout: float) -> Sink:
+    import sqlalchemy as sa  # a fifth of a second that a run into files need not wait for
+
+    from daskae.load.sqlite import SqliteSink
+
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):

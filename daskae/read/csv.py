@@ -225,14 +225,14 @@ def _unparsable(text: bytes, records: Records) -> list[Broken]:
     found = {row: Broken(row, "malformed_quoting", message) for row in np.flatnonzero(records.malformed).tolist()}
     if not _is_utf8(text):
         # Valid groups of records are passed over at once: an error's position costs a copy of all that follows it.
-        count = len(records.starts)
-        for first in range(0, count, _GROUP):
-            last = min(first + _GROUP, count) - 1
-            if not _is_utf8(text[records.starts[first] : records.ends[last]]):
-                for row in range(first, last + 1):
-                    if not _is_utf8(text[records.starts[row] : records.ends[row]]):
-                        invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
-                        found.setdefault(row, invalid)
+        starts = [*records.starts[::_GROUP].tolist(), len(text)]
+        for i in range(len(starts) - 1):
+            if _is_utf8(text[starts[i] : starts[i + 1]]):
+                continue
+            for row in range(i * _GROUP, min((i + 1) * _GROUP, len(records.starts))):
+                if not _is_utf8(text[int(records.starts[row]) : int(records.ends[row])]):
+                    invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
+                    found.setdefault(row, invalid)
     return [found[row] for row in sorted(found)]
 
 

@@ -77,15 +77,23 @@ def count_rows(spec: Spec, mapped: Mapped, reduced: Step) -> RowCounts:
             "rows read are not rows kept plus rows rejected", "", f"{accepted} + {rejected}", str(read)
         )
     return RowCounts(
-        read, accepted, rejected, {name: count for name, count in by_rule.items() if count or name not in RESERVED}
+        read,
+        accepted,
+        rejected,
+        {name: count for name, count in by_rule.items() if count or name not in contract_reasons(spec)},
     )
+
+
+def contract_reasons(spec: Spec) -> list[str]:
+    """Every reason of the reader and the contract, in the order they are tried."""
+    free = [column for column in spec.contract.columns if column.dtype not in ("text", "decimal", "datetime", "date")]
+    return [*RESERVED, *(f"unparsable_{column.name}" for column in free)]
 
 
 def _reasons(spec: Spec) -> list[str]:
     """Every reason a row can be rejected for, in the order they are tried."""
-    free = [f"unparsable_{column.name}" for column in spec.contract.columns if column.dtype not in ("text", "decimal")]
     local = [rule.name for rule in spec.rules if rule.rejects and not rule.is_global]
-    return [*RESERVED, *free, *local, *(rule.name for rule in spec.global_rules)]
+    return [*contract_reasons(spec), *local, *(rule.name for rule in spec.global_rules)]
 
 
 def rule_outcomes(spec: Spec, mapped: Mapped, reduced: Step, rows: RowCounts) -> tuple[RuleOutcome, ...]:
@@ -100,7 +108,11 @@ def rule_outcomes(spec: Spec, mapped: Mapped, reduced: Step, rows: RowCounts) ->
     for rule in spec.global_rules:
         checked[rule.name] = passed_rows
         affected[rule.name] = sum(manifest["late_affected"].get(rule.name, 0) for manifest in reduced.manifests)
-    built_in = [Rule(name, "contract", "reject_row", "error", ()) for name in RESERVED if affected.get(name)]
+    # The contract is enforced on every row that was read; a task counts only rows that break it.
+    checked.update(dict.fromkeys(contract_reasons(spec), rows.read))
+    built_in = [
+        Rule(name, "contract", "reject_row", "error", ()) for name in contract_reasons(spec) if affected.get(name)
+    ]
     return tuple(
         _outcome(rule, checked.get(rule.name, 0), affected.get(rule.name, 0), rows) for rule in [*built_in, *spec.rules]
     )

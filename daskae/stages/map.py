@@ -105,6 +105,8 @@ class _Output:
             known = self.counts.setdefault(name, RuleCounts())
             known.checked += counts.checked
             known.affected += counts.affected
+        for item in batch.broken:
+            self.counts.setdefault(item.reason, RuleCounts()).affected += 1
         if len(checked.rows):
             frame = self._exchange_frame(batch, checked)
             self._held.append(frame)

@@ -14,7 +14,6 @@ from daskae.schema import Column, Contract, sql_expression
 
 PRECISION = 38
 _INT64 = 2**63 - 1
-_BLANKS = " \t\r\n\u00a0"
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _with_nulls(cells: pl.DataFrame, contract: Contract) -> pl.DataFrame:
 
 def _blank_as_null(values: pl.Series) -> pl.Series:
     """Make texts of blanks only null; other texts stay as they are, blanks included."""
-    blank = (values.str.strip_chars(_BLANKS) == "").fill_null(False)
+    blank = (values.str.strip_chars() == "").fill_null(False)
     return _nulled(values, blank) if blank.any() else values
 
 
@@ -107,7 +106,7 @@ def _cast_column(cells: pl.DataFrame, column: Column, contract: Contract) -> tup
 def _plain(value: pl.Series, column: Column) -> tuple[pl.Series, pl.Series]:
     """Integers, floats and booleans of free columns."""
     if value.dtype == pl.String:
-        value = _empty_as_null(value.str.strip_chars(_BLANKS))
+        value = _empty_as_null(value.str.strip_chars())
     if column.dtype == "boolean" and value.dtype == pl.String:
         words = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
         result = value.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
@@ -133,7 +132,8 @@ def _datetime(value: pl.Series, column: Column, timezone: str) -> tuple[pl.Serie
         result = _by_formats(value, column.formats, timezone)
     failed = result.is_null() & value.is_not_null()
     if value.dtype == pl.String and failed.any():
-        failed &= value.str.strip_chars(_BLANKS) != ""
+        rows = failed.arg_true()
+        failed = failed.scatter(rows, value.gather(rows).str.strip_chars() != "")
     return (result.cast(pl.Date) if column.dtype == "date" else result), failed
 
 
@@ -142,7 +142,7 @@ def _by_formats(value: pl.Series, formats: tuple[str, ...], timezone: str) -> pl
     if not result.null_count():
         return result
     rows = result.is_null().arg_true()
-    rest = value.gather(rows).str.strip_chars(_BLANKS).to_frame("v")
+    rest = value.gather(rows).str.strip_chars().to_frame("v")
     return result.scatter(rows, rest.select(pl.coalesce(_parsed(item, timezone) for item in formats)).to_series())
 
 
@@ -205,15 +205,23 @@ def to_decimal(value: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
 def _decimal_text(text: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
     target = pl.Decimal(PRECISION, scale)
     result = text.cast(target, strict=False)
-    if result.null_count():
-        text = text.str.strip_chars(_BLANKS)
-        result = text.cast(target, strict=False)
-    inexact = text.str.contains(rf"[eE]|\.\d{{{scale}}}\d*[1-9]").fill_null(False)
-    if inexact.any():
-        rows = inexact.arg_true()
-        exact = pl.Series([_exact(item, scale) for item in text.gather(rows)], dtype=target)
+    failed = result.is_null() & text.is_not_null()
+    if failed.any():  # blanks around a number are no fault, blanks alone are no number
+        rows = failed.arg_true()
+        stripped = text.gather(rows).str.strip_chars()
+        again = stripped.cast(target, strict=False)
+        result = result.scatter(rows, again)
+        failed = failed.scatter(rows, again.is_null() & (stripped != ""))
+    # The parser rounds what has more digits than fit, so those texts are read again, exactly.
+    digits = text.str.len_bytes().cast(pl.Int32) - text.str.find(".", literal=True).cast(pl.Int32) - 1
+    doubtful = ((digits > scale) | text.str.contains("[eE]")).fill_null(False)
+    if doubtful.any():
+        rows = doubtful.arg_true()
+        texts = text.gather(rows).str.strip_chars()
+        exact = pl.Series([_exact(item, scale) for item in texts], dtype=target)
         result = result.scatter(rows, exact)
-    return result, (result.is_null() & (text != "")).fill_null(False)
+        failed = failed.scatter(rows, exact.is_null() & (texts != ""))
+    return result, failed
 
 
 def _exact(text: str, scale: int) -> Decimal | None:

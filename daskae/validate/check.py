@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from daskae.batch import Batch
@@ -98,7 +99,10 @@ def _judge(
         masks = masks.select(pl.all() & ~is_header)
         failures = [Failure(item.reason, item.column, item.mask & ~is_header) for item in failures]
     counts = {rule.name: RuleCounts(masks.height, int(masks[rule.name].sum())) for rule in rules}
-    checks = [] if is_header is None else [_Check("repeated_header", "", is_header)]
+    checks = []
+    if is_header is not None:
+        checks.append(_Check("repeated_header", "", is_header))
+        counts["repeated_header"] = RuleCounts(masks.height, int(is_header.sum()))
     for reason in dict.fromkeys(item.reason for item in failures):
         same = [item for item in failures if item.reason == reason]
         checks += [_Check(reason, item.column, item.mask) for item in same]
@@ -114,35 +118,38 @@ _SHORT_SCHEMA = pl.Schema({name: REJECT_SCHEMA[name] for name in ("row", "reason
 
 
 def _rejected(
-    checks: list[_Check],
-    where: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    cells: pl.DataFrame,
-    contract: Contract,
+    checks: list[_Check], where: NDArray[np.int64], rows: NDArray[np.int64], cells: pl.DataFrame, contract: Contract
 ) -> pl.DataFrame:
     """Describe rejected rows: all reasons in order, and the cell behind the first."""
+    broken = np.stack([check.mask.to_numpy()[where] for check in checks], axis=1)
+    first = broken.argmax(axis=1)
     sources = {column.name: column.sources for column in contract.columns}
-    names, columns, values = [], [], []
-    for i, check in enumerate(checks):
-        hit = check.mask.gather(where)
-        names.append(pl.select(pl.when(hit).then(pl.lit(check.name))).to_series().alias(f"n{i}"))
-        shown = [name for name in sources.get(check.column, (check.column,)) if name in cells.columns]
-        text = (
-            _cell_text(cells.select(shown)[where])
-            if shown
-            else pl.repeat(None, len(where), dtype=pl.String, eager=True)
-        )
-        columns.append(pl.select(pl.when(hit).then(pl.lit(", ".join(shown)))).to_series().alias(f"c{i}"))
-        values.append(pl.select(pl.when(hit).then(text)).to_series().alias(f"v{i}"))
-    frame = pl.DataFrame([pl.Series("row", rows[where]), *names, *columns, *values])
-    many = range(len(checks))
-    return frame.select(
-        "row",
-        pl.coalesce([f"n{i}" for i in many]).alias("reason"),
-        pl.concat_list([f"n{i}" for i in many]).list.drop_nulls().list.unique(maintain_order=True).alias("reasons"),
-        pl.coalesce([f"c{i}" for i in many]).alias("column"),
-        pl.coalesce([pl.when(pl.col(f"n{i}").is_not_null()).then(f"v{i}") for i in many]).alias("value"),
+    shown = [[n for n in sources.get(check.column, (check.column,)) if n in cells.columns] for check in checks]
+    names, columns = pl.Series([check.name for check in checks]), pl.Series([", ".join(item) or None for item in shown])
+    values = pl.repeat(None, len(where), dtype=pl.String, eager=True)
+    for i in np.unique(first):
+        if shown[i]:
+            hit = np.flatnonzero(first == i)
+            values = values.scatter(hit, _cell_text(cells.select(shown[i])[where[hit]]))
+    return pl.DataFrame(
+        {
+            "row": rows[where],
+            "reason": names.gather(first),
+            "reasons": _reason_lists(broken, [check.name for check in checks]),
+            "column": columns.cast(pl.String).gather(first),
+            "value": values,
+        }
     )
+
+
+def _reason_lists(broken: NDArray[np.bool_], names: list[str]) -> pl.Series:
+    """Turn a table of rows by checks into lists of reasons, each reason once."""
+    unique = list(dict.fromkeys(names))
+    merged = np.stack([broken[:, [n == name for n in names]].any(axis=1) for name in unique], axis=1)
+    row, reason = np.nonzero(merged)
+    offsets = np.searchsorted(row, np.arange(len(merged) + 1)).astype(np.int64)
+    texts = pl.Series(unique).gather(reason).to_arrow()
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pl.Series(offsets).to_arrow(), texts)))
 
 
 def _cell_text(cells: pl.DataFrame) -> pl.Series:

@@ -9,7 +9,7 @@ from typing import Any
 
 import distributed
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from daskae.synthetic import Spec
@@ -25,7 +25,7 @@ from ..support import (
     assert_same_tables,
     run,
 )
-from .orders import MALFORMED, ROWS, headers, records
+from .orders import MALFORMED, ROWS, headers, records, whole_runs
 
 RULES = st.sampled_from(
     [[], [EXACT_DUPLICATE], [POSITIVE_QUANTITY, EXACT_DUPLICATE, REPEATED_ORDER, SMALL_AMOUNT], [REPEATED_ORDER]]
@@ -65,7 +65,7 @@ def assert_same_rows(found: Run, expected: Run) -> None:
 
 
 @given(st.data())
-@settings(max_examples=10)
+@whole_runs(10)
 def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records(ROWS | MALFORMED)), data.draw(RULES)
     with tempfile.TemporaryDirectory() as name:
@@ -79,7 +79,7 @@ def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=10)
+@whole_runs(10)
 def test_files_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records()), data.draw(RULES)
     cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=6).map(sorted))
@@ -95,7 +95,7 @@ def test_files_do_not_show(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @given(header=headers(), rows=records(ROWS | MALFORMED), rules=RULES)
-@settings(max_examples=40)
+@whole_runs(40)
 def test_every_block_size(header: bytes, rows: list[bytes], rules: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -116,7 +116,7 @@ def scheduler() -> Iterator[str]:
 
 @pytest.mark.dask
 @given(header=headers(), rows=records(ROWS | MALFORMED))
-@settings(max_examples=3)
+@whole_runs(3)
 def test_engines_do_not_show(scheduler: str, header: bytes, rows: list[bytes]) -> None:
     rules = [POSITIVE_QUANTITY, EXACT_DUPLICATE, REPEATED_ORDER]
     with tempfile.TemporaryDirectory() as name:
