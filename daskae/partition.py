@@ -94,7 +94,7 @@ class PartitionResult:
     rule_states: dict[str, dict[str, int]]
     """By rule name: ``checked`` and ``affected`` rows; adding two partitions' states gives the state of both."""
     files: dict[str, ExchangeFile] = field(default_factory=dict)
-    """By role: ``rows`` (accepted, by customer), ``keys-<i>`` (of the i-th unique rule, by key), ``rejects``, ``starts``."""
+    """By role: ``rows`` (accepted, by customer), ``keys-<i>`` (of the i-th unique rule), ``rejects``, ``starts``."""
 
     @property
     def rows(self) -> int:

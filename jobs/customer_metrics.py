@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from daskae import __version__
+from daskae.allocators import tune_allocators
 from daskae.errors import DaskaeError
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, metric
     """Run and turn every ending into an exit code and a plain text."""
     from daskae.run.ending import describe_failure
 
+    tune_allocators()
     try:
         from daskae.config import load_settings
 

@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,11 +61,23 @@ class Run:
         return {row["customer_id"]: row for row in rows}[customer_id]
 
 
-def run(inputs: Path | Sequence[Path], folder: Path, *, metrics: Sequence[Metric] = (), **flags: Any) -> Run:
-    """Run the job in this process, in one thread, with ``folder/work`` and a Parquet target ``folder/out`` unless told."""
+def run(
+    inputs: Path | Sequence[Path],
+    folder: Path,
+    *,
+    metrics: Sequence[Metric] = (),
+    definitions: Mapping[str, Any] | None = None,
+    **flags: Any,
+) -> Run:
+    """Run the job in this process, in one thread, with ``folder/work`` and a Parquet target ``folder/out`` unless told.
+
+    ``definitions`` is the table ``[metrics]`` of the settings.
+    """
     given = [inputs] if isinstance(inputs, Path) else list(inputs)
     values = {"work_dir": folder / "work", "to": f"{folder}/out/", "workers": 1, "cluster_name": "inline", **flags}
     config = values.pop("config", None)
+    if definitions:
+        values["metrics"] = dict(definitions)
     settings = load_settings({"inputs": [str(path) for path in given], **values}, config)
     try:
         summary = run_job(settings, metrics).summary

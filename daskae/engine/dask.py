@@ -15,6 +15,7 @@ from typing import Any, Self
 import dask
 import distributed
 
+from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
 from daskae.engine.base import LOCAL, Outcome, cores, measured
 from daskae.errors import DaskaeError, EngineError, WorkersUnavailableError
@@ -39,6 +40,7 @@ def dask_settings(settings: ClusterSettings) -> dict[str, Any]:
         "distributed.nanny.pre-spawn-environ": {
             **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
             **_THREADS,
+            **ALLOCATOR_ENVIRONMENT,
         },
         "distributed.comm.timeouts.connect": "60s",
     }

@@ -61,7 +61,8 @@ def find_records(data: bytes, dialect: Dialect, *, final: bool) -> Records:
     if _too_long(ends, dialect):
         ends, malformed = _matched_ends(data, dialect, final)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-    flags = np.isin(ends, malformed, assume_unique=True)
+    flags = np.zeros(len(ends), bool)
+    flags[np.searchsorted(ends, malformed)] = True
     keep = _not_blank(data, starts, ends, dialect) | flags
     return Records(starts[keep], ends[keep], flags[keep], int(ends[-1]) if len(ends) else 0)
 

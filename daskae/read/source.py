@@ -13,7 +13,7 @@ import xxhash
 
 from daskae.errors import InputChangedError, InputError
 
-HASH_WINDOW = 4 << 20
+HASH_WINDOW = 1 << 20
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 
 

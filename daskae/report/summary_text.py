@@ -114,11 +114,12 @@ def _reasons(summary: RunSummary, bar_width: int) -> list[Line]:
 
 
 def _rules(summary: RunSummary, width: int) -> list[Line]:
-    if not summary.rules:
+    # A rule that rejects rows has said so above, under the reasons.
+    rules = [rule for rule in summary.rules if rule.passed or rule.details.get("on_failure") != "reject_row"]
+    if not rules:
         return []
-    broken = [rule for rule in summary.rules if not rule.passed]
-    passed = len(summary.rules) - len(broken)
-    lines = [Text().append_text(_title("Rules")).append(f"  {passed} of {len(summary.rules)} passed")]
+    broken = [rule for rule in rules if not rule.passed]
+    lines = [Text().append_text(_title("Rules")).append(f"  {len(rules) - len(broken)} of {len(rules)} passed")]
     for rule in broken:
         style = "red" if rule.severity == "error" else "yellow"
         line = Text().append("  ✗ ", style).append(f"{visible(rule.rule_name)}  ", "bold")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ..support import EXACT_DUPLICATE, HEADER, POSITIVE_QUANTITY, REPEATED_ORDER, Run, orders_csv, run
@@ -139,11 +139,7 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
     return {f"orders-{i}.csv": draw(headers()) + b"".join(draw(records())) for i in range(count)}
 
 
-HEADER_BYTES = ",".join(HEADER).encode() + b"\n"
-
-
 @given(files=folders(), block=st.sampled_from([64, 150, 1000, 1 << 20]))
-@example(files={"orders-0.csv": HEADER_BYTES + b",C1,2023-01-31,5,1,a\n,C1,2023-01-31,6,1,b\n"}, block=64)
 @whole_runs(25)
 def test_every_row_is_accepted_or_kept(files: dict[str, bytes], block: int) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -154,6 +150,13 @@ def test_every_row_is_accepted_or_kept(files: dict[str, bytes], block: int) -> N
         found = run(folder, Path(name), rules=RULES, block_size=block)
         assert_conserved(found, files)
         assert_each_file_adds_up(found, files)
+
+
+def test_rows_without_an_order_id_do_not_repeat_each_other(tmp_path: Path) -> None:
+    data = b"".join([",".join(HEADER).encode(), b"\n,C1,2023-01-31,5,1,a", b"\n,C1,2023-01-31,6,1,b\n"])
+    path = tmp_path / "orders.csv"
+    path.write_bytes(data)
+    assert_conserved(run(path, tmp_path, rules=RULES), {path.name: data})
 
 
 @pytest.mark.parametrize("names", [("gz", "gzip"), ("zst", "zstd"), ("bz2", "bz2")])

@@ -45,7 +45,7 @@ def decimals(values: list[Any], scale: int = 4, dtype: Any = None) -> list[Decim
 GOOD_NUMBERS = {
     "1": "1", "+1": "1", "-1": "-1", "1.": "1", ".5": "0.5", "-.5": "-0.5", "007": "7", " 1.5 ": "1.5", "\t2\r\n": "2",
     "\u00a03": "3", "1e3": "1000", "1E-4": "0.0001", "1.5e+2": "150", "1.00001e1": "10.0001", "0e0": "0", "-0": "0",
-    "1.2345": "1.2345", "1.23450000": "1.2345", "1." + "0" * 60: "1", "0" * 60 + "1": "1", "0." + "0" * 60: "0",
+    "1.2345": "1.2345", "1.23450000": "1.2345", "1." + "0" * 60: "1", "0" * 60 + "1": "1", "0." + "0" * 30: "0",
     "-0.0000": "0", "123456789012345.6789": "123456789012345.6789", "1.2345" + "0" * 40: "1.2345",
 }  # fmt: skip
 BAD_NUMBERS = [
@@ -71,19 +71,16 @@ def test_blanks_are_nothing(text: str) -> None:
 
 
 @given(
-    units=st.integers(-(10**30), 10**30), scale=st.integers(0, 9), zeros=st.integers(0, 12), plus=st.booleans(), form=st.sampled_from("fE")
+    units=st.integers(-LARGEST, LARGEST), scale=st.integers(0, 9), zeros=st.integers(0, 12), plus=st.booleans(), form=st.sampled_from("fE")
 )
 @settings(max_examples=150)
 def test_the_text_of_any_decimal_reads_back_exactly(units: int, scale: int, zeros: int, plus: bool, form: str) -> None:
-    value = Decimal(units).scaleb(-scale)
     exact = Decimal(f"{units}E-{scale}")
     text = f"{exact:f}" if form == "f" else f"{units}E-{scale}"
     if form == "f" and "." in text:
         text += "0" * zeros
     text = "+" + text if plus and units >= 0 else text
-    found = decimals([text], scale)[0]
-    assert abs(units) > 10**28 or value == exact
-    assert found == exact
+    assert decimals([text], scale) == [exact]
 
 
 @given(units=st.integers(-(10**15), 10**15), scale=st.integers(0, 6), more=st.integers(1, 12), digit=st.integers(1, 9))

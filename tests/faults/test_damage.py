@@ -1,0 +1,191 @@
+"""Intermediate files that rot, and inputs that change: the result is that of a fresh run over what is there now."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daskae.errors import InputError
+
+from ..support import (
+    EXACT_DUPLICATE,
+    POSITIVE_QUANTITY,
+    REPEATED_ORDER,
+    Run,
+    assert_same,
+    assert_same_tables,
+    orders_csv,
+    run,
+)
+
+RULES = [POSITIVE_QUANTITY, EXACT_DUPLICATE, REPEATED_ORDER]
+# Every kind of file that a run leaves for a later one.
+KINDS = [
+    "maps/*/*/manifest.json", "maps/*/*/rows-*", "maps/*/*/keys-*", "maps/*/*/rejects-*", "steps/*/manifest.json",
+    "steps/*/repeated-*", "steps/*/states-*.arrow", "steps/*/states-*.npy", "steps/*/late-*", "steps/*/customers-*",
+    "steps/*/*.parquet",
+]  # fmt: skip
+
+
+def flip_bit(path: Path) -> None:
+    """Flip one bit in the middle, where the data are."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def flip_every_part(path: Path) -> None:
+    """Flip a bit in each of 40 places, so that one is sure to hit data and not padding."""
+    data = bytearray(path.read_bytes())
+    for i in range(40):
+        data[len(data) * i // 40] ^= 2
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    """Cut off the last third."""
+    data = path.read_bytes()
+    path.write_bytes(data[: 2 * len(data) // 3])
+
+
+def empty(path: Path) -> None:
+    """Leave nothing in the file."""
+    path.write_bytes(b"")
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"orders-{i}.csv").write_bytes(orders_csv(40, first=35 * i))
+    return folder
+
+
+def start(orders: Path, folder: Path, **flags: Any) -> Run:
+    """Run with partitions of one file each, so that there is something to take over."""
+    return run(orders, folder, rules=RULES, block_size=2000, **flags)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """A folder with an input, what a run made of it, and a copy of its work directory, to be brought back after damage."""
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "in").mkdir()
+    for i in range(3):
+        (folder / "in" / f"orders-{i}.csv").write_bytes(orders_csv(40, first=35 * i))
+    calm = start(folder / "in", folder)
+    (folder / "work").rename(folder / "kept")
+    return folder, calm
+
+
+@pytest.mark.parametrize("damage", [flip_bit, flip_every_part, truncate, empty], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_intermediate_files(
+    kind: str, damage: Callable[[Path], None], prepared: tuple[Path, Run], tmp_path: Path
+) -> None:
+    folder, calm = prepared
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(folder / "kept", work)
+    found = sorted(work.glob(kind))
+    assert found, f"no file like {kind}"
+    for path in found:
+        damage(path)
+    # Another target, where the load is not known yet.
+    again = start(folder / "in", tmp_path, work_dir=work)
+    assert_same(again, calm)
+
+
+def test_unchanged_input_maps_nothing(orders: Path, tmp_path: Path) -> None:
+    first = start(orders, tmp_path)
+    assert first.summary.reused_partitions == 0
+    again = start(orders, tmp_path)
+    assert again.summary.reused_partitions == again.summary.partitions == first.summary.partitions > 1
+    assert_same(again, first)
+
+
+def test_a_new_file_maps_one_new_partition(orders: Path, tmp_path: Path) -> None:
+    before = start(orders, tmp_path)
+    (orders / "orders-15.csv").write_bytes(orders_csv(30, first=200))
+    after = start(orders, tmp_path)
+    assert after.summary.partitions == before.summary.partitions + 1
+    assert after.summary.reused_partitions == before.summary.partitions
+    assert_same(after, start(orders, tmp_path / "fresh"))
+
+
+def test_a_new_file_that_comes_first_in_path_order_wins_among_duplicates(orders: Path, tmp_path: Path) -> None:
+    start(orders, tmp_path)
+    copy = orders / "orders-0-early.csv"
+    copy.write_bytes((orders / "orders-0.csv").read_bytes())
+    copy.rename(orders / "a.csv")
+    after = start(orders, tmp_path)
+    assert_same(after, start(orders, tmp_path / "fresh"))
+    repeated = {row["file"] for row in after.quarantine if row["reason"] == "exact_duplicate"}
+    assert "orders-0.csv" in repeated
+    assert "a.csv" not in repeated
+
+
+def test_a_removed_file_leaves_the_result(orders: Path, tmp_path: Path) -> None:
+    before = start(orders, tmp_path)
+    (orders / "orders-1.csv").unlink()
+    after = start(orders, tmp_path)
+    assert after.summary.rows.read < before.summary.rows.read
+    assert after.summary.reused_partitions == after.summary.partitions > 0
+    assert_same(after, start(orders, tmp_path / "fresh"))
+
+
+def test_a_changed_file_is_read_again(orders: Path, tmp_path: Path) -> None:
+    before = start(orders, tmp_path)
+    changed = orders / "orders-1.csv"
+    # The same length and, on a coarse clock, the same time: only the bytes tell.
+    changed.write_bytes(changed.read_bytes().replace(b",C1,", b",C9,"))
+    after = start(orders, tmp_path)
+    assert 0 < after.summary.reused_partitions < after.summary.partitions == before.summary.partitions
+    assert after.customer("C9")["order_count"] > 0
+    assert_same(after, start(orders, tmp_path / "fresh"))
+
+
+def test_rows_added_to_a_file_leave_its_first_blocks(orders: Path, tmp_path: Path) -> None:
+    path = orders / "orders-2.csv"
+    before = run(path, tmp_path, rules=RULES, block_size=300)
+    path.write_bytes(path.read_bytes() + orders_csv(10, first=300).partition(b"\n")[2])
+    after = run(path, tmp_path, rules=RULES, block_size=300)
+    assert after.summary.reused_partitions >= before.summary.partitions - 1
+    assert_same(after, run(path, tmp_path / "fresh", rules=RULES, block_size=300))
+
+
+def test_changed_rules_are_not_served_from_memory(orders: Path, tmp_path: Path) -> None:
+    start(orders, tmp_path)
+    rules = [{**POSITIVE_QUANTITY, "min": 3}, EXACT_DUPLICATE, REPEATED_ORDER]
+    after = run(orders, tmp_path, rules=rules, block_size=2000)
+    assert after.summary.reused_partitions == 0
+    assert_same(after, run(orders, tmp_path / "fresh", rules=rules, block_size=2000))
+
+
+@pytest.mark.parametrize("metrics", [{"churn_days": 3}, {"margin": "0.5"}, {"lifespan_months": 7}], ids=str)
+def test_changed_definitions_reuse_the_rows(metrics: dict[str, Any], orders: Path, tmp_path: Path) -> None:
+    before = start(orders, tmp_path)
+    after = start(orders, tmp_path, definitions=metrics)
+    assert after.summary.reused_partitions == after.summary.partitions
+    assert not after.tables["customer_metrics"].equals(before.tables["customer_metrics"])
+    assert_same(after, start(orders, tmp_path / "fresh", definitions=metrics))
+
+
+def test_a_fresh_run_takes_nothing_over_and_leaves_nothing(orders: Path, tmp_path: Path) -> None:
+    first = start(orders, tmp_path)
+    fresh = start(orders, tmp_path, fresh=True)
+    assert fresh.summary.reused_partitions == 0
+    assert_same_tables(fresh.tables, first.tables)
+    assert not list((tmp_path / "work").rglob("fresh"))
+    assert start(orders, tmp_path).summary.reused_partitions == first.summary.partitions
+
+
+def test_an_input_gone_since_is_named(orders: Path, tmp_path: Path) -> None:
+    paths = sorted(orders.iterdir())
+    run(paths, tmp_path, rules=RULES)
+    paths[1].unlink()
+    with pytest.raises(InputError, match=r"no such file(.|\n)*orders-1\.csv"):
+        run(paths, tmp_path, rules=RULES)
