@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pyarrow as pa
@@ -32,7 +32,7 @@ REPEATED_ORDER = {"rule": "unique", "name": "repeated_order", "columns": ["order
 POSITIVE_QUANTITY = {"rule": "range", "name": "non_positive_quantity", "column": "quantity", "min": 1}
 SMALL_AMOUNT = {"rule": "range", "name": "small_amount", "column": "amount", "max": 50, "on_failure": "warn"}
 
-# Children are forked from a server that has the package in memory, so that each is there in some hundredths of a second.
+# Children are forked from a server that has the package in memory, so each is there in some hundredths of a second.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["pytest", "pandas", "daskae.load.targets", "jobs.customer_metrics", "daskae.run.job", "daskae.report.html"]
@@ -82,8 +82,8 @@ def run(
     try:
         summary = run_job(settings, metrics).summary
     except GateError as error:
-        assert isinstance(error.summary, RunSummary)
-        return Run(error.summary, {}, read_quarantine(error.summary.quarantine))
+        refused = cast(RunSummary, error.summary)
+        return Run(refused, {}, read_quarantine(refused.quarantine))
     return Run(summary, read_tables(Path(settings.to)), read_quarantine(summary.quarantine))
 
 

@@ -39,7 +39,10 @@ def test_nested_tables_from_the_environment(file: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DASKAE_MONEY__SCALE", "2")
     monkeypatch.setenv("DASKAE_METRICS__MARGIN", "0.3")
     monkeypatch.setenv("DASKAE_COLUMNS__AMOUNT", "q * p")
-    settings = load(file, '[money]\nscale = 6\n[metrics]\nchurn_days = 90\nmargin = 0.5\n[columns]\namount = "a"\ncustomer_id = "c"\n')
+    settings = load(
+        file,
+        '[money]\nscale = 6\n[metrics]\nchurn_days = 90\nmargin = 0.5\n[columns]\namount = "a"\ncustomer_id = "c"\n',
+    )
     assert settings.money.scale == 2
     assert (settings.metrics.margin, settings.metrics.churn_days) == (Decimal("0.3"), 90)
     assert settings.columns == {"amount": "q * p", "customer_id": "c"}

@@ -42,7 +42,7 @@ def test_the_drawing_shows_every_error_with_its_exit_code() -> None:
 def test_an_error_survives_the_way_between_processes(kind: type[DaskaeError], protocol: int) -> None:
     error = kind(*TEXTS)
     error.summary = {"run_id": "x"}
-    back = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
+    back = pickle.loads(pickle.dumps(error, protocol))
     assert type(back) is kind
     assert (back.what, back.where, back.got, back.allowed, back.hint) == TEXTS == back.args
     assert str(back) == str(error)
@@ -52,7 +52,7 @@ def test_an_error_survives_the_way_between_processes(kind: type[DaskaeError], pr
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_keywords_and_defaults(kind: type[DaskaeError]) -> None:
-    error = pickle.loads(pickle.dumps(kind("it broke", hint="mend it")))  # noqa: S301
+    error = pickle.loads(pickle.dumps(kind("it broke", hint="mend it")))
     assert (error.what, error.where, error.got, error.allowed, error.hint) == ("it broke", "", "", "", "mend it")
     assert error.summary is None
 

@@ -32,7 +32,9 @@ def write(folder: Path, *batches: list[int]) -> ExchangeFile:
     done = 0
     with ExchangeWriter(folder, "rows") as writer:
         for slots in batches:
-            frame = pl.DataFrame({"n": range(done, done + len(slots)), "s": slots}, schema={"n": pl.Int64, "s": pl.Int64})
+            frame = pl.DataFrame(
+                {"n": range(done, done + len(slots)), "s": slots}, schema={"n": pl.Int64, "s": pl.Int64}
+            )
             writer.append(frame, np.array(slots, np.uint16))
             done += len(slots)
         file = writer.finish()
@@ -175,7 +177,9 @@ def test_bytes_that_are_no_text_are_a_torn_manifest(tmp_path: Path) -> None:
     assert load_manifest(tmp_path) is None
 
 
-def test_an_attempt_that_fails_before_the_link_leaves_nothing_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_that_fails_before_the_link_leaves_nothing_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise OSError("no link")
 

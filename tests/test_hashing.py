@@ -77,7 +77,10 @@ def test_a_slice_hashes_as_the_whole(texts: list[str | None], start: int, length
     series = pl.Series(texts, dtype=pl.String)
     whole = hash_text(series).tolist()
     assert hash_text(series.slice(start, length)).tolist() == whole[start : start + length]
-    assert hash_text(series.filter(pl.Series([i % 2 == 0 for i in range(len(texts))], dtype=pl.Boolean))).tolist() == whole[::2]
+    assert (
+        hash_text(series.filter(pl.Series([i % 2 == 0 for i in range(len(texts))], dtype=pl.Boolean))).tolist()
+        == whole[::2]
+    )
     assert hash_text(pl.concat([series.head(start), series.tail(-start)]) if start else series).tolist() == whole
 
 
@@ -115,5 +118,17 @@ def test_buckets_are_ranges_of_the_hash(values: list[int]) -> None:
 
 
 def test_digests_tell_sequences_apart() -> None:
-    assert len({digest_texts(), digest_texts(""), digest_texts("", ""), digest_texts("ab"), digest_texts("a", "b"), digest_texts("1:a")}) == 6
+    assert (
+        len(
+            {
+                digest_texts(),
+                digest_texts(""),
+                digest_texts("", ""),
+                digest_texts("ab"),
+                digest_texts("a", "b"),
+                digest_texts("1:a"),
+            }
+        )
+        == 6
+    )
     assert digest_texts("\udcff") == digest_texts("\udcff")

@@ -11,7 +11,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Each unit with the units it may import besides its own; what is not here is not allowed.
-L0: dict[str, set[str]] = {"__init__": set(), "errors": set(), "units": set(), "faults": set(), "hashing": set(), "allocators": set()}
+L0: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "units": set(),
+    "faults": set(),
+    "hashing": set(),
+    "allocators": set(),
+}
 L1: dict[str, set[str]] = {
     "config": set(L0),
     "schema": {*L0, "config"},
@@ -45,7 +52,19 @@ L3: dict[str, set[str]] = {
     "run.dry": {*_ALL_BELOW, *L4, "stages", "run", "run.job"},
 }
 L5: dict[str, set[str]] = {
-    "jobs.customer_metrics": {"__init__", "errors", "config", "summary", "aggregate", "monitor", "report", "run", "run.job", "run.dry"},
+    "jobs.customer_metrics": {
+        "__init__",
+        "errors",
+        "allocators",
+        "config",
+        "summary",
+        "aggregate",
+        "monitor",
+        "report",
+        "run",
+        "run.job",
+        "run.dry",
+    },
     "jobs.generate_orders": {"__init__", "errors", "units", "synthetic"},
     "jobs": set(),
 }
@@ -67,7 +86,19 @@ PLACES = {
     "fsspec": {"read", "load"},
     "cyclopts": {"jobs.customer_metrics", "jobs.generate_orders"},
 }
-NOWHERE = {"matplotlib", "great_tables", "scipy", "sklearn", "duckdb", "pyspark", "pickle", "cloudpickle", "yaml", "tests", "benchmarks"}
+NOWHERE = {
+    "matplotlib",
+    "great_tables",
+    "scipy",
+    "sklearn",
+    "duckdb",
+    "pyspark",
+    "pickle",
+    "cloudpickle",
+    "yaml",
+    "tests",
+    "benchmarks",
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +154,11 @@ def _all_imports() -> Iterator[Import]:
         for node in ast.walk(tree):
             for target in _names(node, known):
                 yield Import(
-                    str(path.relative_to(ROOT)), getattr(node, "lineno", 0), module.removeprefix("daskae."), target, id(node) in unseen
+                    str(path.relative_to(ROOT)),
+                    getattr(node, "lineno", 0),
+                    module.removeprefix("daskae."),
+                    target,
+                    id(node) in unseen,
                 )
 
 
@@ -140,7 +175,9 @@ def is_ours(target: str) -> bool:
 def test_the_tree_is_read() -> None:
     assert len(modules()) > 60
     assert len(imports()) > 300
-    assert any(item.module == "read.reader" and item.target == "daskae.read.sql" for item in imports()), "inside a function"
+    assert any(item.module == "read.reader" and item.target == "daskae.read.sql" for item in imports()), (
+        "inside a function"
+    )
 
 
 def test_every_module_has_a_row() -> None:
@@ -150,7 +187,12 @@ def test_every_module_has_a_row() -> None:
 def test_rows_go_down_only() -> None:
     order = [*L0, *L1, *L2, *L4, "stages", "run", "pipeline", "run.job", "run.dry", *L5]
     assert sorted(order) == sorted(LAYERS)
-    wrong = [(unit, other) for unit, allowed in LAYERS.items() for other in allowed if order.index(other) >= order.index(unit)]
+    wrong = [
+        (unit, other)
+        for unit, allowed in LAYERS.items()
+        for other in allowed
+        if order.index(other) >= order.index(unit)
+    ]
     assert [pair for pair in wrong if pair not in {("engine", "monitor")}] == []
 
 
@@ -223,6 +265,8 @@ def test_nothing_is_evaluated() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in modules().values()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec", "compile", "__import__")
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("eval", "exec", "compile", "__import__")
     ]
     assert wrong == []

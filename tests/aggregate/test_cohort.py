@@ -35,7 +35,9 @@ def cells_of(orders: list[Order]) -> list[Any]:
         },
         schema={"code": pl.UInt32, "order_date": pl.Datetime("us"), "amount": pl.Int64},
     )
-    states = frame.group_by("code").agg(pl.col("order_date").min().alias("first"), pl.col("order_date").max().alias("last"))
+    states = frame.group_by("code").agg(
+        pl.col("order_date").min().alias("first"), pl.col("order_date").max().alias("last")
+    )
     return bucket_cells(frame, states.sort("code"), "code")
 
 
@@ -131,7 +133,8 @@ def test_months_of_any_time(moments: list[datetime]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("as_of", "partial"), [(date(2024, 2, 28), True), (date(2024, 2, 29), False), (date(2024, 3, 1), False), (date(2024, 1, 31), True)]
+    ("as_of", "partial"),
+    [(date(2024, 2, 28), True), (date(2024, 2, 29), False), (date(2024, 3, 1), False), (date(2024, 1, 31), True)],
 )
 def test_a_month_is_partial_until_its_last_day(as_of: date, partial: bool) -> None:
     rows = cohort_rows(cells_of([("a", datetime(2024, 2, 1), 5)]), as_of, 2)
@@ -151,7 +154,9 @@ def test_money_beyond_64_bits() -> None:
 
 
 def test_the_table() -> None:
-    table = cohort_table(cells_of([("a", datetime(2024, 1, 1), 250), ("b", datetime(2024, 2, 1), 1)]), date(2024, 2, 29), 2)
+    table = cohort_table(
+        cells_of([("a", datetime(2024, 1, 1), 250), ("b", datetime(2024, 2, 1), 1)]), date(2024, 2, 29), 2
+    )
     assert table.schema == cohort_schema(2)
     assert table["revenue"].to_pylist() == [Decimal("2.50"), Decimal(0), Decimal("0.01")]
     assert cohort_table([], date(2024, 1, 1), 2).num_rows == 0

@@ -48,7 +48,9 @@ def finish(
     return {row["customer_id"]: row for row in table.to_pylist()}
 
 
-def compute(orders: Sequence[Order], metrics: Sequence[Aggregation] = BUILT_IN, **given: Any) -> dict[str, dict[str, Any]]:
+def compute(
+    orders: Sequence[Order], metrics: Sequence[Aggregation] = BUILT_IN, **given: Any
+) -> dict[str, dict[str, Any]]:
     return finish(chunk(frame(orders), states_of([*BUILT_IN, *metrics])), metrics, **given)
 
 
@@ -92,7 +94,9 @@ def test_against_the_definitions(orders: list[Order]) -> None:
             worse = sum(other < values[name] for other in values.values())
             expected[name][measure] = 1 + 5 * worse // len(names)
     found = compute(orders)
-    assert {name: {key: value for key, value in row.items() if key != "segment"} for name, row in found.items()} == expected
+    assert {
+        name: {key: value for key, value in row.items() if key != "segment"} for name, row in found.items()
+    } == expected
 
 
 @given(orders=ORDERS, parts=st.integers(1, 4))
@@ -137,7 +141,9 @@ def test_amounts_too_large_to_sum_are_refused() -> None:
 @pytest.mark.parametrize("scale", [0, 2, 9])
 def test_the_margin_is_rounded_once_half_to_even(margin: str, scale: int) -> None:
     units = [1, 3, 5, -1, 10**12 + 7]
-    found = compute([(str(i), datetime(2024, 1, 1), amount) for i, amount in enumerate(units)], scale=scale, margin=Decimal(margin))
+    found = compute(
+        [(str(i), datetime(2024, 1, 1), amount) for i, amount in enumerate(units)], scale=scale, margin=Decimal(margin)
+    )
     unit = Decimal(1).scaleb(-scale)
     for i, amount in enumerate(units):
         exact = Decimal(amount) * unit * Decimal(margin)
@@ -145,7 +151,11 @@ def test_the_margin_is_rounded_once_half_to_even(margin: str, scale: int) -> Non
 
 
 def test_projection_by_tenure() -> None:
-    orders = [("a", datetime(2024, 7, 1, 12), 1000), ("a", datetime(2024, 8, 1), 3000), ("b", datetime(2024, 12, 30), 500)]
+    orders = [
+        ("a", datetime(2024, 7, 1, 12), 1000),
+        ("a", datetime(2024, 8, 1), 3000),
+        ("b", datetime(2024, 12, 30), 500),
+    ]
     found = compute(orders, frequency="tenure", lifespan_months=10)
     tenure = (AS_OF - date(2024, 7, 1)).days / 30.4375
     assert found["a"]["projected_ltv"] == pytest.approx(20 * 2 / tenure * 10)
@@ -189,7 +199,10 @@ def test_money_keeps_every_unit(scale: int) -> None:
 def test_two_states_of_one_name() -> None:
     one = metric("m", pl.col("amount").max(), combine="max")
     assert len(states_of([one, one])) == 1
-    for other in (metric("m", pl.col("amount").min(), combine="max"), metric("m", pl.col("amount").max(), combine="sum")):
+    for other in (
+        metric("m", pl.col("amount").min(), combine="max"),
+        metric("m", pl.col("amount").max(), combine="sum"),
+    ):
         with pytest.raises(SettingsError, match=r"(?s)two states of one name differ.*metric m.*m\.value"):
             states_of([one, other])
 

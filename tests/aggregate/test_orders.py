@@ -56,7 +56,9 @@ def test_sums_are_exact_where_floats_are_not() -> None:
 
 def test_sums_that_pass_64_bits_on_the_way() -> None:
     top = 2**63 - 1
-    assert merged([(0, "A", DAY, top), (0, "A", DAY, top), (0, "A", DAY, -top), (0, "A", DAY, -top)]) == [(0, "A", DAY, 0, 4)]
+    assert merged([(0, "A", DAY, top), (0, "A", DAY, top), (0, "A", DAY, -top), (0, "A", DAY, -top)]) == [
+        (0, "A", DAY, 0, 4)
+    ]
 
 
 @pytest.mark.parametrize("sign", [1, -1])

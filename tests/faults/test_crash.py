@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from ..support import (
+from tests.support import (
     EXACT_DUPLICATE,
     POSITIVE_QUANTITY,
     REPEATED_ORDER,
@@ -71,7 +71,9 @@ class Job:
         """Start it as a person does, so that it can have worker processes."""
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "stdout.json").open("wb") as output:
-            return subprocess.Popen([sys.executable, "-m", "jobs.customer_metrics", *self.argv], stdout=output, cwd=ROOT)
+            return subprocess.Popen(
+                [sys.executable, "-m", "jobs.customer_metrics", *self.argv], stdout=output, cwd=ROOT
+            )
 
     def document(self) -> dict[str, Any]:
         """What the last run printed."""
@@ -139,7 +141,7 @@ def job(calm: Calm, tmp_path: Path) -> Job:
 def test_the_calm_run_has_something_to_lose(calm: Calm) -> None:
     rejected = calm.document["rows"]["rejected_by_rule"]
     assert all(rejected[rule["name"]] for rule in (POSITIVE_QUANTITY, EXACT_DUPLICATE))
-    assert calm.document["partitions"] > FILES
+    assert calm.document["partitions"] >= FILES
 
 
 def test_killed_after_every_single_commit(calm: Calm, job: Job) -> None:
@@ -284,7 +286,7 @@ def test_killed_driver_leaves_no_workers(calm: Calm, local: tuple[Job, subproces
     driver.wait()
     until(lambda: not any(_alive(process) for process in family), "the end of all worker processes")
     done = len(job.manifests())
-    again = Job(job.inputs, job.config, job.folder)
+    again = Job(job.inputs, job.config, job.folder, block=job.block)
     document = again.finish()
     calm.assert_equal(again, document)
     assert document["reused_partitions"] == done

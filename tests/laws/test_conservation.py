@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..support import EXACT_DUPLICATE, HEADER, POSITIVE_QUANTITY, REPEATED_ORDER, Run, orders_csv, run
+from tests.support import EXACT_DUPLICATE, HEADER, POSITIVE_QUANTITY, REPEATED_ORDER, Run, orders_csv, run
+
 from .orders import BAD_AMOUNTS, BAD_DATES, BAD_QUANTITIES, FIELDS, LOW_QUANTITIES, headers, records, whole_runs
 
 BOM = b"\xef\xbb\xbf"
@@ -161,8 +163,6 @@ def test_rows_without_an_order_id_do_not_repeat_each_other(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("names", [("gz", "gzip"), ("zst", "zstd"), ("bz2", "bz2")])
 def test_compressed_files_keep_the_same_rows(names: tuple[str, str], tmp_path: Path) -> None:
-    import pyarrow as pa
-
     ending, codec = names
     data = orders_csv(60) + orders_csv(5)
     plain = tmp_path / "orders.csv"

@@ -19,11 +19,10 @@ from daskae.aggregate.cohort import Cell, bucket_cells, cohort_table, merge_cell
 from daskae.aggregate.customer import BUILT_IN, RANKED, finalize_customers
 from daskae.aggregate.rfm import score_cuts
 from daskae.config import MetricSettings
-
-from ..support import EXACT_DUPLICATE, POSITIVE_QUANTITY, REPEATED_ORDER, assert_same_tables, orders_csv, run
+from tests.support import EXACT_DUPLICATE, POSITIVE_QUANTITY, REPEATED_ORDER, assert_same_tables, orders_csv, run
 
 SCALE = 4
-SCHEMA = {CUSTOMER: pl.String, "order_date": pl.Datetime("us"), "amount": pl.Int64, "lines": pl.UInt32}
+SCHEMA: dict[str, Any] = {CUSTOMER: pl.String, "order_date": pl.Datetime("us"), "amount": pl.Int64, "lines": pl.UInt32}
 STATES = states_of(BUILT_IN)
 CODE = "code"
 
@@ -144,7 +143,8 @@ def deviation(amounts: Sequence[int], scale: int = SCALE) -> Any:
 def exact_deviation(amounts: Sequence[int], scale: int = SCALE) -> Decimal:
     """The same with fractions, and a square root of fifty digits."""
     mean = Fraction(sum(amounts), len(amounts))
-    variance = sum((amount - mean) ** 2 for amount in amounts) / (len(amounts) - 1) / Fraction(10) ** (2 * scale)
+    spread = sum(((amount - mean) * (amount - mean) for amount in amounts), Fraction(0))
+    variance = spread / ((len(amounts) - 1) * 10 ** (2 * scale))
     with localcontext(prec=50):
         return (Decimal(variance.numerator) / Decimal(variance.denominator)).sqrt()
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from daskae.synthetic import Spec
 from jobs.generate_orders import SETTINGS, generate
-
-from ..support import (
+from tests.support import (
     EXACT_DUPLICATE,
     POSITIVE_QUANTITY,
     REPEATED_ORDER,
@@ -25,6 +24,7 @@ from ..support import (
     assert_same_tables,
     run,
 )
+
 from .orders import MALFORMED, ROWS, headers, records, whole_runs
 
 RULES = st.sampled_from(
@@ -52,9 +52,7 @@ def write(folder: Path, *pieces: bytes) -> list[Path]:
 
 def without_place(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """Rejected rows as a sorted list, without what a file split changes."""
-    return sorted(
-        (row["raw"], row["reason"], *row["reasons"], row["column"] or "", row["value"] or "") for row in rows
-    )
+    return sorted((row["raw"], row["reason"], *row["reasons"], row["column"] or "", row["value"] or "") for row in rows)
 
 
 def assert_same_rows(found: Run, expected: Run) -> None:
@@ -149,4 +147,6 @@ def test_generated_orders_give_what_was_planted(generated: tuple[Path, dict[str,
     assert found.summary.kpis["customers"] == truth["customers"] == found.tables["customer_metrics"].num_rows
     assert found.summary.kpis["orders"] == truth["orders"]
     assert Decimal(str(found.summary.kpis["revenue"])) == Decimal(truth["revenue"])
-    assert sum(row["total_revenue"] for row in found.tables["customer_metrics"].to_pylist()) == Decimal(truth["revenue"])
+    assert sum(row["total_revenue"] for row in found.tables["customer_metrics"].to_pylist()) == Decimal(
+        truth["revenue"]
+    )

@@ -69,7 +69,9 @@ def read(
     return [row for batch in batches for row in rows_of_batch(batch)]
 
 
-def read_bytes(folder: Path, data: bytes, dialect: Dialect = PLAIN, block: int = 1 << 20, name: str = "a.csv") -> list[Row]:
+def read_bytes(
+    folder: Path, data: bytes, dialect: Dialect = PLAIN, block: int = 1 << 20, name: str = "a.csv"
+) -> list[Row]:
     """Write, cut and read one file."""
     path = folder / name
     path.write_bytes(data)

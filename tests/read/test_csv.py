@@ -69,9 +69,13 @@ def without_segments(rows: list[Row]) -> list[Row]:
     return [replace(row, segment=0) for row in rows]
 
 
-@given(header=HEADERS, body=DIRTY, tail=TAILS, block=st.integers(1, 80), window=st.sampled_from([1, 2, 3, 7, 16, 1 << 20]))
+@given(
+    header=HEADERS, body=DIRTY, tail=TAILS, block=st.integers(1, 80), window=st.sampled_from([1, 2, 3, 7, 16, 1 << 20])
+)
 @settings(max_examples=200)
-def test_dirty_bytes_in_any_blocks(folder: Path, header: bytes, body: bytes, tail: bytes, block: int, window: int) -> None:
+def test_dirty_bytes_in_any_blocks(
+    folder: Path, header: bytes, body: bytes, tail: bytes, block: int, window: int
+) -> None:
     data = header + body + tail
     (folder / "any.csv").write_bytes(data)
     segments = cut(folder / "any.csv", block=block)
@@ -285,7 +289,7 @@ def test_a_file_cut_after_it_was_planned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [7, 64, 1 << 20])
 def test_a_field_beyond_the_bound(tmp_path: Path, block: int) -> None:
-    data = b"id,n\n1,a\n2," + b"x" * 500 + b"\n3,b\n4,\"" + b"y\n" * 120 + b"\"\n5,c\n"
+    data = b"id,n\n1,a\n2," + b"x" * 500 + b'\n3,b\n4,"' + b"y\n" * 120 + b'"\n5,c\n'
     rows = read_bytes(tmp_path, data, Dialect(max_record_bytes=100), block)
     assert [row.cells for row in rows if row.reason == ""][:2] == [("1", "a"), ("3", "b")]
     assert cells(rows)[-1] == ("5", "c")

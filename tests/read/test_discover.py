@@ -290,7 +290,9 @@ def test_a_source_that_changes_while_it_is_read(tmp_path: Path) -> None:
     next(batches)
     with path.open("a") as file:
         file.write("2,b\n")
-    with pytest.raises(InputChangedError, match=r"(?s)an input changed while it was read.*a\.csv.*let the writer finish"):
+    with pytest.raises(
+        InputChangedError, match=r"(?s)an input changed while it was read.*a\.csv.*let the writer finish"
+    ):
         next(batches)
 
 
@@ -311,5 +313,8 @@ def test_a_source_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"(?s)an input cannot be read.*Is a directory"), open_stream(str(tmp_path), ""):
+    with (
+        pytest.raises(InputError, match=r"(?s)an input cannot be read.*Is a directory"),
+        open_stream(str(tmp_path), ""),
+    ):
         pass

@@ -131,7 +131,9 @@ def test_a_name_that_is_a_word_of_sql(tmp_path: Path) -> None:
         database.execute('CREATE TABLE "nothing" ("window" INTEGER)')
         database.execute('INSERT INTO "nothing" VALUES (1)')
     settings = InputSettings(table="nothing", key="window")
-    assert [row.cells for row in rows_of(list_segments(f"sqlite:///{tmp_path}/words.db", settings), ["window"])] == [(1,)]
+    assert [row.cells for row in rows_of(list_segments(f"sqlite:///{tmp_path}/words.db", settings), ["window"])] == [
+        (1,)
+    ]
 
 
 def test_the_password_is_in_no_segment(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

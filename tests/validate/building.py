@@ -52,7 +52,9 @@ def orders(**cells: Any) -> pl.DataFrame:
     return pl.DataFrame(good | cells)
 
 
-def check(cells: pl.DataFrame, *given: Mapping[str, Any], broken: Sequence[int] = (), header: Sequence[int] = ()) -> Checked:
+def check(
+    cells: pl.DataFrame, *given: Mapping[str, Any], broken: Sequence[int] = (), header: Sequence[int] = ()
+) -> Checked:
     """Check rows against some rules."""
     over = contract()
     return check_batch(batch(cells, broken, header), over, rules(*given, over=over), ["customer_id", "amount"])

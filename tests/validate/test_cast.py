@@ -71,7 +71,11 @@ def test_blanks_are_nothing(text: str) -> None:
 
 
 @given(
-    units=st.integers(-LARGEST, LARGEST), scale=st.integers(0, 9), zeros=st.integers(0, 12), plus=st.booleans(), form=st.sampled_from("fE")
+    units=st.integers(-LARGEST, LARGEST),
+    scale=st.integers(0, 9),
+    zeros=st.integers(0, 12),
+    plus=st.booleans(),
+    form=st.sampled_from("fE"),
 )
 @settings(max_examples=150)
 def test_the_text_of_any_decimal_reads_back_exactly(units: int, scale: int, zeros: int, plus: bool, form: str) -> None:
@@ -146,7 +150,9 @@ def amounts(expression: str, scale: int = 4, **cells: list[Any]) -> list[Decimal
 
 
 def test_products_are_exact() -> None:
-    found = amounts("q * p", q=["3", "0.1", "-2", "1.23", "0.01", "x", ""], p=["0.1", "0.2", "1.5", "1.2345", "0.001", "1", "1"])
+    found = amounts(
+        "q * p", q=["3", "0.1", "-2", "1.23", "0.01", "x", ""], p=["0.1", "0.2", "1.5", "1.2345", "0.001", "1", "1"]
+    )
     assert found == [Decimal("0.3"), Decimal("0.02"), Decimal(-3), None, None, None, None]
 
 
@@ -184,7 +190,9 @@ def test_a_third_is_not_exact() -> None:
     assert amounts("a / 3", a=["1", "3"]) == [None, Decimal(1)]
 
 
-@pytest.mark.parametrize("expression", ["SUM(a)", "a - AVG(a)", "MAX(a) - a", "a - LAG(a) OVER (ORDER BY a)", "COUNT(*)"])
+@pytest.mark.parametrize(
+    "expression", ["SUM(a)", "a - AVG(a)", "MAX(a) - a", "a - LAG(a) OVER (ORDER BY a)", "COUNT(*)"]
+)
 def test_an_amount_may_not_depend_on_other_rows(expression: str) -> None:
     with pytest.raises(SettingsError, match="columns.amount"):
         amounts(expression, a=["1", "2", "3"])
@@ -267,13 +275,21 @@ def with_formats(*formats: str) -> dict[str, str | ColumnSettings]:
 def test_formats_are_tried_in_their_order() -> None:
     texts = ["03/04/2024", "31/12/2024", "12/31/2024", "2024-05-06", "99/99/2024"]
     day_first = column(cast(with_formats("%d/%m/%Y", "%m/%d/%Y", "%Y-%m-%d"), {"d": texts}), "order_date")
-    assert day_first == [datetime(2024, 4, 3), datetime(2024, 12, 31), datetime(2024, 12, 31), datetime(2024, 5, 6), None]
+    assert day_first == [
+        datetime(2024, 4, 3),
+        datetime(2024, 12, 31),
+        datetime(2024, 12, 31),
+        datetime(2024, 5, 6),
+        None,
+    ]
     month_first = column(cast(with_formats("%m/%d/%Y", "%d/%m/%Y"), {"d": texts}), "order_date")
     assert month_first[:3] == [datetime(2024, 3, 4), datetime(2024, 12, 31), datetime(2024, 12, 31)]
 
 
 def test_a_declared_format_is_the_only_one() -> None:
-    assert failures(cast(with_formats("%d.%m.%Y"), {"d": ["2024-01-01"]})) == [("unparsable_date", "order_date", [True])]
+    assert failures(cast(with_formats("%d.%m.%Y"), {"d": ["2024-01-01"]})) == [
+        ("unparsable_date", "order_date", [True])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +322,9 @@ def test_typed_dates() -> None:
     assert column(cast({}, {"d": [date(2024, 1, 2), None]}), "order_date") == [datetime(2024, 1, 2), None]
     zoned = pl.Series([datetime(2024, 7, 1, 12, tzinfo=UTC)], dtype=pl.Datetime("ns", "UTC"))
     assert column(cast({}, {"d": zoned}, timezone="Europe/Paris"), "order_date") == [datetime(2024, 7, 1, 14)]
-    assert column(cast({}, {"d": pl.Series([datetime(2024, 7, 1)], dtype=pl.Datetime("ms"))}), "order_date") == [datetime(2024, 7, 1)]
+    assert column(cast({}, {"d": pl.Series([datetime(2024, 7, 1)], dtype=pl.Datetime("ms"))}), "order_date") == [
+        datetime(2024, 7, 1)
+    ]
     assert failures(cast({}, {"d": [20240101]})) == [("unparsable_date", "order_date", [True])]
 
 

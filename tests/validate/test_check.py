@@ -27,12 +27,18 @@ def test_good_rows_pass() -> None:
     assert checked.accepted.rows() == [("x", Decimal(1)), ("x", Decimal(2))]
     assert checked.rows.tolist() == [0, 1]
     assert rejected(checked) == []
-    assert {name: (item.checked, item.affected) for name, item in checked.counts.items()} == {"positive": (2, 0), "dutch": (2, 0)}
+    assert {name: (item.checked, item.affected) for name, item in checked.counts.items()} == {
+        "positive": (2, 0),
+        "dutch": (2, 0),
+    }
 
 
 def test_the_first_reason_and_all_reasons() -> None:
     cells = orders(
-        c=["x", "", "x", "x", "x"], a=["1", "x", "y", "200", "1"], q=["1", "0", "1", "0", "z"], country=["NL", "FR", "NL", "FR", "NL"]
+        c=["x", "", "x", "x", "x"],
+        a=["1", "x", "y", "200", "1"],
+        q=["1", "0", "1", "0", "z"],
+        country=["NL", "FR", "NL", "FR", "NL"],
     )
     checked = check(cells, POSITIVE, DUTCH, CHEAP)
     assert rejected(checked) == [

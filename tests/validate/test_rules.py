@@ -114,7 +114,9 @@ def test_bounds_that_bound_nothing(bound: Any, side: str) -> None:
     both = {"min": "2024-01-01", "max": "2024-12-31"} if column == "order_date" else {"min": 1, "max": 2}
     for rest in ({}, both):
         with pytest.raises(SettingsError, match="bound|fit its columns"):
-            require_boolean(rules({"rule": "range", "column": column, **rest, side: bound}), sample_table(WHOLE, SOURCES))
+            require_boolean(
+                rules({"rule": "range", "column": column, **rest, side: bound}), sample_table(WHOLE, SOURCES)
+            )
 
 
 @pytest.mark.parametrize("name", RESERVED)
@@ -146,7 +148,8 @@ def test_expressions_that_are_no_condition(expression: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["amount >= AVG(amount)", "SUM(amount) > 1", "amount > LAG(amount) OVER (ORDER BY amount)", "COUNT(*) > 1"]
+    "expression",
+    ["amount >= AVG(amount)", "SUM(amount) > 1", "amount > LAG(amount) OVER (ORDER BY amount)", "COUNT(*) > 1"],
 )
 def test_a_rule_may_not_depend_on_other_rows(expression: str) -> None:
     with pytest.raises(SettingsError, match=r"expression"):
