@@ -4,7 +4,7 @@ Batches of a few megabytes come and go thousands of times; with default settings
 library's,
 Polars' and Arrow's) returns pages in between, and fetching them again costs a third of the page faults and about a
 tenth of
-a run's time (measured on generated orders). What is kept is bounded by the peak and given back after ten seconds of
+a run's time (measured on generated orders). What is kept is bounded by the peak and given back after two seconds of
 rest.
 """
 
@@ -12,8 +12,8 @@ import os
 import sys
 
 ALLOCATOR_ENVIRONMENT = {
-    "_RJEM_MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000",
-    "MIMALLOC_PURGE_DELAY": "10000",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:2000,muzzy_decay_ms:2000",
+    "MIMALLOC_PURGE_DELAY": "2000",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
 }

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ())
         name="customer_metrics",
         help=f"{__doc__.splitlines()[0] if __doc__ else ''}\n\n{_EPILOGUE}",
         version=__version__,
+        usage="Usage: python -m jobs.customer_metrics INPUT... [OPTIONS]",
         result_action="return_value",
     )
 
@@ -63,11 +64,11 @@ def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ())
         as_of: str | None = None,
         block_size: str | None = None,
         work_dir: Path | None = None,
-        fresh: Annotated[bool, Parameter(negative=())] = False,
-        dry_run: Annotated[bool, Parameter(negative=())] = False,
-        json: Annotated[bool, Parameter(negative=())] = False,
-        quiet: Annotated[bool, Parameter(negative=())] = False,
-        verbose: Annotated[int, Parameter(alias=["-v"], count=True, negative=())] = 0,
+        fresh: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        dry_run: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        quiet: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        verbose: Annotated[int, Parameter(alias=["-v"], count=True, negative=(), show_default=False)] = 0,
     ) -> int:
         """Read order files, check every row, compute metrics and load them, all or nothing.
 

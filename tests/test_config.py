@@ -171,6 +171,6 @@ def test_a_wrong_flag_names_no_file() -> None:
 def test_settings_do_not_change() -> None:
     settings = load_settings({}, None)
     with pytest.raises(ValueError, match="frozen"):
-        settings.to = "x"
+        settings.to = "x"  # type: ignore[misc]
     with pytest.raises(ValueError, match="frozen"):
-        settings.money.scale = 2
+        settings.money.scale = 2  # type: ignore[misc]

@@ -66,10 +66,6 @@ def test_the_text() -> None:
 
 
 def test_a_cause_keeps_its_text_when_shown() -> None:
-    try:
-        try:
-            raise OSError("disk")
-        except OSError as error:
-            raise DaskaeError("it broke") from error
-    except DaskaeError as error:
-        assert "disk" in "".join(traceback.format_exception(error))
+    with pytest.raises(DaskaeError, match="it broke") as caught:
+        raise DaskaeError("it broke") from OSError("disk")
+    assert "disk" in "".join(traceback.format_exception(caught.value))

@@ -19,10 +19,15 @@ def test_what_makes_the_content_of_a_segment() -> None:
     same = [replace(SEGMENT, path="/else/a.csv"), replace(SEGMENT, identity="x"), replace(SEGMENT, nbytes=7)]
     assert {segment.content_id for segment in same} == {SEGMENT.content_id}
     others = [
-        replace(SEGMENT, label="b.csv"), replace(SEGMENT, kind="parquet"), replace(SEGMENT, start=1), replace(SEGMENT, end=99),
-        replace(SEGMENT, digest="d2"), replace(SEGMENT, columns=("idn",)), replace(SEGMENT, columns=("n", "id")),
+        replace(SEGMENT, label="b.csv"),
+        replace(SEGMENT, kind="parquet"),
+        replace(SEGMENT, start=1),
+        replace(SEGMENT, end=99),
+        replace(SEGMENT, digest="d2"),
+        replace(SEGMENT, columns=("idn",)),
+        replace(SEGMENT, columns=("n", "id")),
         replace(SEGMENT, compression="gzip"),
-    ]  # fmt: skip
+    ]
     assert len({segment.content_id for segment in [SEGMENT, *others]}) == 9
     assert SEGMENT.content_id == "70cf6a174a613daaaad3b2e1a349132b"
 

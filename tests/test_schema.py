@@ -22,9 +22,12 @@ def test_columns_named_as_the_contract_just_work() -> None:
 def test_what_each_column_is() -> None:
     free = ColumnSettings(column="q", dtype="integer")
     contract = build_contract(
-        {**BASE, "channel": "UPPER(c)", "n": free, "order_id": "order_id", "price": '"unit price" * 1'}, AVAILABLE, scale=2,
-        null_values=["NA"], timezone="Europe/Paris",
-    )  # fmt: skip
+        {**BASE, "channel": "UPPER(c)", "n": free, "order_id": "order_id", "price": '"unit price" * 1'},
+        AVAILABLE,
+        scale=2,
+        null_values=["NA"],
+        timezone="Europe/Paris",
+    )
     assert contract.names == ("order_id", "customer_id", "order_date", "amount", "price", "channel", "n")
     assert [column.dtype for column in contract.columns] == [
         "text", "text", "datetime", "decimal", "decimal", "text", "integer"
@@ -57,13 +60,19 @@ def test_formats(given: Any, formats: tuple[str, ...]) -> None:
     [
         ({}, r"(?s)no source column for customer_id.*c, d, a.*\[columns\] customer_id"),
         ({"customer_id": "c", "order_date": "d"}, "no source column for amount"),
-        ({**BASE, "amount": "aa"}, r"(?s)no such source column for amount.*columns\.amount.*'aa'.*c, d, a.*did you mean 'a'"),
+        (
+            {**BASE, "amount": "aa"},
+            r"(?s)no such source column for amount.*columns\.amount.*'aa'.*c, d, a.*did you mean 'a'",
+        ),
         ({**BASE, "amount": ColumnSettings(column="zzz")}, r"(?s)no such source column for amount.*'zzz'"),
         ({**BASE, "amount": "q *"}, r"(?s)not a usable SQL expression.*columns\.amount.*q \*"),
         ({**BASE, "amount": "a; DROP TABLE x"}, "not a usable SQL expression"),
-        ({**BASE, "amount": ColumnSettings(column="a", dtype="float")}, r"(?s)amount has a fixed type.*columns\.amount\.dtype.*float.*decimal"),
+        (
+            {**BASE, "amount": ColumnSettings(column="a", dtype="float")},
+            r"(?s)amount has a fixed type.*columns\.amount\.dtype.*float.*decimal",
+        ),
     ],
-)  # fmt: skip
+)
 def test_contracts_that_cannot_be(columns: dict[str, str | ColumnSettings], text: str) -> None:
     with pytest.raises(SettingsError, match=text):
         build_contract(columns, AVAILABLE, scale=2)

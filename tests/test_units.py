@@ -10,10 +10,21 @@ from daskae.units import format_bytes, format_count, format_decimal, format_seco
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1048576", 1048576), (1048576, 1048576), ("64MiB", 64 << 20), ("64 mib", 64 << 20), (" 2GB ", 2 * 10**9), ("2gb", 2 * 10**9),
-        ("1.5KiB", 1536), ("0.1kb", 100), ("7B", 7), ("3TiB", 3 << 40), ("1TB", 10**12), ("1.29", 1), ("9007199254740993B", 9007199254740993),
+        ("1048576", 1048576),
+        (1048576, 1048576),
+        ("64MiB", 64 << 20),
+        ("64 mib", 64 << 20),
+        (" 2GB ", 2 * 10**9),
+        ("2gb", 2 * 10**9),
+        ("1.5KiB", 1536),
+        ("0.1kb", 100),
+        ("7B", 7),
+        ("3TiB", 3 << 40),
+        ("1TB", 10**12),
+        ("1.29", 1),
+        ("9007199254740993B", 9007199254740993),
     ],
-)  # fmt: skip
+)
 def test_sizes(text: str | int, value: int) -> None:
     assert parse_bytes(text) == value
 
@@ -39,10 +50,18 @@ def test_other_types_are_no_size(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB"), (5 << 30, "5.0 GiB"),
-        (3 << 40, "3.0 TiB"), (5000 << 40, "5000.0 TiB"), ((1 << 20) - 1, "1.0 MiB"), ((1 << 30) - 1, "1.0 GiB"),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (64 << 20, "64.0 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 40, "3.0 TiB"),
+        (5000 << 40, "5000.0 TiB"),
+        ((1 << 20) - 1, "1.0 MiB"),
+        ((1 << 30) - 1, "1.0 GiB"),
     ],
-)  # fmt: skip
+)
 def test_bytes_as_people_read_them(value: float, text: str) -> None:
     assert format_bytes(value) == text
 
@@ -50,11 +69,21 @@ def test_bytes_as_people_read_them(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0.00 s"), (0.424, "0.42 s"), (9.99, "9.99 s"), (9.999, "10.0 s"), (12.34, "12.3 s"), (59.94, "59.9 s"),
-        (59.96, "1 min 00 s"), (60, "1 min 00 s"), (245.4, "4 min 05 s"), (3599.4, "59 min 59 s"), (3599.6, "1 h 00 min"),
-        (7380, "2 h 03 min"), (360000, "100 h 00 min"),
+        (0, "0.00 s"),
+        (0.424, "0.42 s"),
+        (9.99, "9.99 s"),
+        (9.999, "10.0 s"),
+        (12.34, "12.3 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (60, "1 min 00 s"),
+        (245.4, "4 min 05 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 00 min"),
+        (7380, "2 h 03 min"),
+        (360000, "100 h 00 min"),
     ],
-)  # fmt: skip
+)
 def test_durations(value: float, text: str) -> None:
     assert format_seconds(value) == text
 
@@ -72,9 +101,15 @@ def test_units_are_exact(units: int, scale: int) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("8911407.9040", "8911407.904"), ("100", "100"), ("100.00", "100"), ("0.0000", "0"), ("1E+3", "1000"), ("-1.50", "-1.5"),
-        ("0.00000001", "0.00000001"), ("-0.00", "0"),
+        ("8911407.9040", "8911407.904"),
+        ("100", "100"),
+        ("100.00", "100"),
+        ("0.0000", "0"),
+        ("1E+3", "1000"),
+        ("-1.50", "-1.5"),
+        ("0.00000001", "0.00000001"),
+        ("-0.00", "0"),
     ],
-)  # fmt: skip
+)
 def test_decimals_as_people_read_them(value: str, text: str) -> None:
     assert format_decimal(Decimal(value)) == text

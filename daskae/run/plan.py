@@ -178,20 +178,19 @@ def project_memory(
 ) -> tuple[MemoryTerm, ...]:
     """Name what a worker's memory will be used for, at most.
 
-    The factors are measured on generated orders with a margin: accepted rows take about as many bytes as their text and
-    are there twice while they are sorted; a bucket's rows are there about three times while they are grouped.
+    The factors are measured on generated orders (peaks in ``events.jsonl``) with a margin: accepted rows are there up to
+    three times while they are sorted and written; a bucket takes ten times the text behind it while it is grouped, most
+    of it for sums of 128 bits and for memory that the allocators have not given back yet.
     """
     at_once = (settings.workers or cores()) if engine == INLINE else 1
     largest = max((ref.nbytes * max(_expansion(s) for s in ref.segments) for ref in refs), default=0)
-    held = min(largest, FLUSH_BYTES)
     text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
-    bucket = text_bytes // buckets
-    work = MemoryTerm("rows of a partition, twice", 2 * held)
-    if 3 * bucket > work.nbytes:
-        work = MemoryTerm("rows of a bucket, three times", 3 * bucket)
+    rows = MemoryTerm("rows of a partition until they are written", 3 * min(largest, FLUSH_BYTES))
+    bucket = MemoryTerm("rows of a bucket while they are grouped", 10 * (text_bytes // buckets))
+    work = max(rows, bucket, key=lambda term: term.nbytes)
     return (
-        MemoryTerm("the process with its libraries", 220 << 20),
-        MemoryTerm("windows of text and cells", at_once * (64 << 20)),
+        MemoryTerm("the process with its libraries", 250 << 20),
+        MemoryTerm(f"windows of text and cells, {at_once} at once", at_once * (96 << 20)),
         MemoryTerm(f"{work.name}, {at_once} at once", at_once * work.nbytes),
     )
 

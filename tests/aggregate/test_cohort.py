@@ -112,9 +112,15 @@ def test_distinct_visits(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MOMENTS = [
-    datetime(1, 1, 1), datetime(1582, 10, 15), datetime(1899, 12, 31, 23, 59, 59, 999_999), datetime(1969, 12, 31, 23, 59, 59),
-    datetime(1970, 1, 1), datetime(2000, 2, 29, 12), datetime(2024, 12, 31, 23, 59, 59, 999_999), datetime(9999, 12, 31, 23, 59),
-]  # fmt: skip
+    datetime(1, 1, 1),
+    datetime(1582, 10, 15),
+    datetime(1899, 12, 31, 23, 59, 59, 999_999),
+    datetime(1969, 12, 31, 23, 59, 59),
+    datetime(1970, 1, 1),
+    datetime(2000, 2, 29, 12),
+    datetime(2024, 12, 31, 23, 59, 59, 999_999),
+    datetime(9999, 12, 31, 23, 59),
+]
 
 
 def test_months_of_early_and_late_years() -> None:

@@ -31,7 +31,7 @@ ORDERS = st.lists(
 
 
 def frame(orders: Sequence[Order]) -> pl.DataFrame:
-    schema = {"customer_id": pl.String, "order_date": pl.Datetime("us"), "amount": pl.Int64}
+    schema: dict[str, Any] = {"customer_id": pl.String, "order_date": pl.Datetime("us"), "amount": pl.Int64}
     return pl.DataFrame(list(orders), schema=schema, orient="row").with_columns(pl.lit(1, pl.UInt32).alias("lines"))
 
 
@@ -182,8 +182,12 @@ def test_ones_own_metrics() -> None:
     orders = [("a", datetime(2024, 1, 2), 250), ("a", datetime(2024, 1, 1), -(2**60)), ("b", datetime(2024, 1, 1), 7)]
     found = compute(orders, [largest, spent, since, lines])
     assert found["a"] == {
-        "customer_id": "a", "largest": Decimal("2.50"), "spent": Decimal(250 - 2**60).scaleb(-2), "since": datetime(2024, 1, 1), "lines": 2
-    }  # fmt: skip
+        "customer_id": "a",
+        "largest": Decimal("2.50"),
+        "spent": Decimal(250 - 2**60).scaleb(-2),
+        "since": datetime(2024, 1, 1),
+        "lines": 2,
+    }
     states = states_of([largest, spent])
     parts = [chunk(frame([order]), states) for order in orders]
     assert combine(parts, states).sort("customer_id").rows() == [("a", 250, 250 - 2**60), ("b", 7, 7)]

@@ -10,7 +10,7 @@ from daskae.aggregate.orders import lines_to_orders
 from daskae.errors import DaskaeError
 
 DAY = datetime(2024, 1, 1)
-SCHEMA = {"k": pl.UInt32, "order_id": pl.String, "order_date": pl.Datetime("us"), "amount": pl.Int64}
+SCHEMA: dict[str, Any] = {"k": pl.UInt32, "order_id": pl.String, "order_date": pl.Datetime("us"), "amount": pl.Int64}
 LINES = st.lists(
     st.tuples(
         st.integers(0, 2),

@@ -44,11 +44,23 @@ def test_no_customers() -> None:
 @pytest.mark.parametrize(
     ("r", "f", "m", "name"),
     [
-        (5, 5, 5, "champions"), (4, 3, 5, "champions"), (3, 4, 4, "loyal"), (2, 4, 4, "cannot_lose"), (1, 5, 5, "cannot_lose"),
-        (5, 1, 1, "new"), (4, 2, 2, "new"), (4, 1, 4, "promising"), (3, 2, 2, "promising"), (5, 3, 4, "promising"),
-        (2, 2, 2, "at_risk"), (1, 3, 4, "at_risk"), (2, 1, 2, "hibernating"), (1, 1, 1, "hibernating"), (3, 1, 2, "hibernating"),
+        (5, 5, 5, "champions"),
+        (4, 3, 5, "champions"),
+        (3, 4, 4, "loyal"),
+        (2, 4, 4, "cannot_lose"),
+        (1, 5, 5, "cannot_lose"),
+        (5, 1, 1, "new"),
+        (4, 2, 2, "new"),
+        (4, 1, 4, "promising"),
+        (3, 2, 2, "promising"),
+        (5, 3, 4, "promising"),
+        (2, 2, 2, "at_risk"),
+        (1, 3, 4, "at_risk"),
+        (2, 1, 2, "hibernating"),
+        (1, 1, 1, "hibernating"),
+        (3, 1, 2, "hibernating"),
     ],
-)  # fmt: skip
+)
 def test_segments(r: int, f: int, m: int, name: str) -> None:
     cuts = dict.fromkeys(("recency", "frequency", "monetary"), (1, 2, 3, 4))
     ranked = {name: pl.col(name) for name in cuts}

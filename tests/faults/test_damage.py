@@ -65,7 +65,7 @@ def start(orders: Path, folder: Path, **flags: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """A folder with an input, what a run made of it, and a copy of its work directory, to be brought back after damage."""
+    """A folder with an input, what a run made of it, and its work directory, to be brought back after damage."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "in").mkdir()
     for i in range(3):

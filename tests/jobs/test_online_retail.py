@@ -68,13 +68,13 @@ def compare(inputs: Path, answers: str, policy: str, config: Path, folder: Path,
     return found
 
 
-@pytest.mark.parametrize("size", ["64MiB", "100KB"])
+@pytest.mark.parametrize("size", ["64MiB", pytest.param("100KB", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_daily_files(policy: str, size: str, retail: Path, tmp_path: Path) -> None:
     assert run_policy(retail, policy, tmp_path, "--block-size", size) == []
 
 
-@pytest.mark.parametrize("size", ["64MiB", "1MB"])
+@pytest.mark.parametrize("size", [pytest.param("64MiB", marks=pytest.mark.slow), "1MB"])
 def test_one_file(size: str, one_file: Path, tmp_path: Path) -> None:
     assert run_policy(one_file, "purchases_dedup", tmp_path, "--block-size", size) == []
 
@@ -88,7 +88,8 @@ def test_one_gzip_file(one_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", ["64MiB", "100KB"])
 def test_one_parquet_file(size: str, one_file: Path, tmp_path: Path) -> None:
-    names = one_file.open("rb").readline().decode("utf-8-sig").strip().split(",")
+    with one_file.open(encoding="utf-8-sig") as file:
+        names = file.readline().strip().split(",")
     texts = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     table = pacsv.read_csv(one_file, parse_options=pacsv.ParseOptions(newlines_in_values=True), convert_options=texts)
     path = tmp_path / "retail.parquet"

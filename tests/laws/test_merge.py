@@ -1,4 +1,4 @@
-"""Law 3: state(A + B) = merge(state(A), state(B)) for every metric and rule, and the same part twice changes nothing."""
+"""Law 3: state(A + B) = merge(state(A), state(B)) for every metric and rule; the same part twice changes nothing."""
 
 import math
 from collections.abc import Sequence

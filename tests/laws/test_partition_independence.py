@@ -63,7 +63,7 @@ def assert_same_rows(found: Run, expected: Run) -> None:
 
 
 @given(st.data())
-@whole_runs(10)
+@whole_runs(8)
 def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records(ROWS | MALFORMED)), data.draw(RULES)
     with tempfile.TemporaryDirectory() as name:
@@ -77,7 +77,7 @@ def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@whole_runs(10)
+@whole_runs(8)
 def test_files_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records()), data.draw(RULES)
     cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=6).map(sorted))

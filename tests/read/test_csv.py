@@ -20,10 +20,30 @@ from .reading import PLAIN, Row, cells, cut, read, read_bytes, reasons
 HEADER = (b"id", b"n")
 LINES = st.sampled_from(
     [
-        b"1,2", b"", b'"a\nb",3', b'"a\r\nb",3', b"x", b"a,b,c", b'"un', b'2,"un', b"\xff,1", b'"\xff\n",1', b'st"r,2',
-        b'"a"b,2', b"id,n", b'"id","n"', b'"",""', b",", b'"q""q",\xc3\xa9', b"id,n,", b"\0,\x1a", b" ,\t", b'"1,2', b'3,4"',
+        b"1,2",
+        b"",
+        b'"a\nb",3',
+        b'"a\r\nb",3',
+        b"x",
+        b"a,b,c",
+        b'"un',
+        b'2,"un',
+        b"\xff,1",
+        b'"\xff\n",1',
+        b'st"r,2',
+        b'"a"b,2',
+        b"id,n",
+        b'"id","n"',
+        b'"",""',
+        b",",
+        b'"q""q",\xc3\xa9',
+        b"id,n,",
+        b"\0,\x1a",
+        b" ,\t",
+        b'"1,2',
+        b'3,4"',
     ]
-)  # fmt: skip
+)
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n", b"\r\n\r\n"])
 DIRTY = st.lists(st.tuples(LINES, ENDS).map(b"".join), max_size=14).map(b"".join)
 TAILS = st.sampled_from([b"", b"7,8", b'7,"8', b"7"])

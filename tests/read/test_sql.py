@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from daskae.config import InputSettings
 from daskae.errors import InputError, SettingsError
@@ -137,16 +138,14 @@ def test_a_name_that_is_a_word_of_sql(tmp_path: Path) -> None:
 
 
 def test_the_password_is_in_no_segment(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    import daskae.read.sql as module
-
     made: list[str] = []
-    create = module.sa.create_engine
+    create = sa.create_engine
 
     def engine(given: str) -> Any:
         made.append(given)
         return create(url)
 
-    monkeypatch.setattr(module.sa, "create_engine", engine)
+    monkeypatch.setattr(sa, "create_engine", engine)
     secret = "postgresql://me:s3cr3t@host/shop"
     (segment,) = list_segments(secret, InputSettings(table="orders"))
     assert segment.path == "postgresql://me:***@host/shop"
