@@ -1,11 +1,9 @@
 """Keep freed memory for the next batch instead of giving it back to the system at once.
 
-Batches of a few megabytes come and go thousands of times; with default settings every allocator on the way (the C
-library's,
-Polars' and Arrow's) returns pages in between, and fetching them again costs a third of the page faults and about a
-tenth of
-a run's time (measured on generated orders). What is kept is bounded by the peak and given back after two seconds of
-rest.
+Batches of a few megabytes come and go thousands of times. With default settings every allocator on the way (the C
+library's, Polars' and Arrow's) returns pages in between, and fetching them again is two thirds of all page faults and
+about a tenth of a run's time (measured on generated orders). What is kept is bounded by the peak and given back after
+two seconds of rest.
 """
 
 import os

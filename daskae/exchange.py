@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,13 @@ def commit(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         temporary.unlink(missing_ok=True)
     crash_point("exchange.after_commit")
     return manifest
+
+
+def commit_files(folder: Path, manifest: dict[str, Any], names: Sequence[str | None]) -> dict[str, Any]:
+    """Commit a manifest together with size and checksum of the files that belong to it."""
+    sums = [(name, *file_checksum(folder / name)) for name in names if name is not None]
+    files = [asdict(ExchangeFile(name, 0, size, checksum)) for name, size, checksum in sums]
+    return commit(folder, {**manifest, "files": files})
 
 
 def load_manifest(folder: Path) -> dict[str, Any] | None:

@@ -5,7 +5,8 @@ Money is exact: decimals of 38 digits with ``scale`` digits after the point whil
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,9 +88,34 @@ def sql_expression(text: str, where: str) -> pl.Expr:
         If it is not one expression in Polars' SQL.
     """
     try:
-        return pl.sql_expr(text)
+        expression = pl.sql_expr(text)
     except Exception as error:
         raise SettingsError("not a usable SQL expression", where, text, hint=str(error).splitlines()[0][:200]) from None
+    if not expression.meta.eq(expression.meta.undo_aliases()):
+        raise SettingsError("an expression must not name its result", where, text, hint="is an operator missing?")
+    if not _BEYOND_ROW.isdisjoint(_words(json.loads(expression.meta.serialize(format="json")))):
+        raise SettingsError(
+            "an expression may look at its own row only", where, text, "no aggregate, window or subquery",
+            "what needs many rows is a metric",
+        )  # fmt: skip
+    return expression
+
+
+_BEYOND_ROW = frozenset({"Agg", "Over", "Len", "Shift", "Rolling", "SubPlan", "Range", "Rank", "CumSum", "Gather"})
+
+
+def _words(node: object) -> Iterator[str]:
+    """Yield keys and plain texts of a serialized expression, but for its literals and names of columns."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key
+            if key not in ("Column", "Literal"):
+                yield from _words(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _words(item)
+    elif isinstance(node, str):
+        yield node
 
 
 def build_contract(

@@ -5,6 +5,7 @@ A bucket holds whole customers, so counts of distinct customers add up over buck
 last month.
 """
 
+from calendar import monthrange
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -16,10 +17,14 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from daskae.errors import GateError
 from daskae.units import units_to_decimal
 
 Cell = list[Any]
 """``[cohort, month, active customers, orders, revenue units (text), customers whose last month it is]``."""
+
+MAX_ROWS = 1_000_000
+"""A century of monthly cohorts. More comes from dates such as 9999-12-31, not from a business."""
 
 COHORT_SCHEMA_NAMES = (
     "cohort_month", "period_index", "cohort_size", "active_customers", "retention", "rolling_active_customers",
@@ -122,6 +127,13 @@ def cohort_rows(cells: Sequence[Cell], as_of: date, scale: int) -> list[dict[str
     by_cohort: dict[int, dict[int, Cell]] = defaultdict(dict)
     for cell in cells:
         by_cohort[cell[0]][cell[1]] = cell
+    count = sum(end - cohort + 1 for cohort in by_cohort)
+    if count > MAX_ROWS:
+        raise GateError(
+            "the orders span too many months for a cohort table", "order_date",
+            f"{month_start(min(by_cohort))} to {month_start(end)}, {count:,} rows", f"{MAX_ROWS:,} rows",
+            "add a range rule on order_date that rejects dates that cannot be",
+        )  # fmt: skip
     rows = []
     for cohort, months in sorted(by_cohort.items()):
         size = months[cohort][2]
@@ -157,7 +169,8 @@ def _row(
 
 def _is_partial(month: int, as_of: date) -> bool:
     """Whether the data may end before this month does."""
-    return month_start(month + 1) > date.fromordinal(as_of.toordinal() + 1)
+    first = month_start(month)
+    return as_of < first.replace(day=monthrange(first.year, first.month)[1])
 
 
 def cohort_table(cells: Sequence[Cell], as_of: date, scale: int) -> pa.Table:

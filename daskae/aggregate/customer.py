@@ -39,8 +39,8 @@ def _deviation(facts: Facts) -> pl.Expr:
     """
     n, total = pl.col("orders").cast(pl.Int128), pl.col("total")
     numerator = (n * pl.col("squares") - total * total).cast(pl.Float64)
-    pairs = (n * (n - 1)).cast(pl.Float64)
-    return pl.when(pl.col("orders") > 1).then((numerator / pairs).sqrt() / 10.0**facts.scale)
+    pairs = (n * (n - 1)).cast(pl.Float64) * 10.0 ** (2 * facts.scale)
+    return pl.when(pl.col("orders") > 1).then((numerator / pairs).sqrt())
 
 
 def _gap(facts: Facts) -> pl.Expr:

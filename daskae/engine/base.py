@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from daskae.errors import DaskaeError, EngineError
 from daskae.monitor.memory import PeakMeter
 
 AUTO, INLINE, LOCAL = "auto", "inline", "local"
@@ -52,6 +53,13 @@ def measured(index: int, function: Callable[..., Any], item: Any, shared: tuple[
     with PeakMeter() as meter:
         value = function(item, *shared)
     return Outcome(index, value, meter.peak, time.perf_counter() - started)
+
+
+def task_failure(function: Callable[..., Any], item: Any, error: Exception) -> DaskaeError:
+    """Return what to raise for an error inside a task: ours as it is, any other with the task's name."""
+    if isinstance(error, DaskaeError):
+        return error
+    return EngineError("a task failed", f"{function.__name__} {item}"[:300], f"{type(error).__name__}: {error}"[:300])
 
 
 def cores() -> int:

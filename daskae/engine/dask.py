@@ -17,7 +17,7 @@ import distributed
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import LOCAL, Outcome, cores, measured
+from daskae.engine.base import LOCAL, Outcome, cores, measured, task_failure
 from daskae.errors import DaskaeError, EngineError, WorkersUnavailableError
 from daskae.monitor.memory import available_memory
 
@@ -149,15 +149,16 @@ class DaskEngine:
             while pending:
                 future = next(completed)
                 item = pending.pop(future)
-                outcome = _result(future, name, item)
+                outcome = _result(future, function, item)
                 hand_out()
                 yield outcome
         finally:
             self._client.cancel(list(pending))
 
 
-def _result(future: Any, name: str, item: Any) -> Outcome:
+def _result(future: Any, function: Callable[..., Any], item: Any) -> Outcome:
     """Return a finished future's outcome, or raise its error in our form."""
+    name = function.__name__
     try:
         outcome: Outcome = future.result()
         return outcome
@@ -173,4 +174,4 @@ def _result(future: Any, name: str, item: Any) -> Outcome:
             hint="look at memory: lower --block-size or raise --memory-limit",
         ) from error  # fmt: skip
     except Exception as error:
-        raise EngineError("a task failed", f"{name} {item}", f"{type(error).__name__}: {error}"[:300]) from error
+        raise task_failure(function, item, error) from error

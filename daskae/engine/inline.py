@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self
 
-from daskae.engine.base import INLINE, Outcome, cores, measured
+from daskae.engine.base import INLINE, Outcome, cores, measured, task_failure
 
 
 class InlineEngine:
@@ -32,14 +32,14 @@ class InlineEngine:
         """Run tasks; a few more than there are threads are handed out at once."""
         if self.slots == 1:
             for index, item in enumerate(items):
-                yield measured(index, function, item, shared)
+                yield _named(index, function, item, shared)
             return
         waiting = iter(enumerate(items))
         running: set[Future[Outcome]] = set()
         try:
             while True:
                 while len(running) < 2 * self.slots and (entry := next(waiting, None)) is not None:
-                    running.add(self._pool.submit(measured, entry[0], function, entry[1], shared))
+                    running.add(self._pool.submit(_named, entry[0], function, entry[1], shared))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -48,3 +48,14 @@ class InlineEngine:
         finally:
             for future in running:
                 future.cancel()
+
+
+def _named(index: int, function: Callable[..., Any], item: Any, shared: tuple[Any, ...]) -> Outcome:
+    """Run a task; an error that is not ours names the task, as on a cluster."""
+    try:
+        return measured(index, function, item, shared)
+    except Exception as error:
+        failure = task_failure(function, item, error)
+        if failure is error:
+            raise
+        raise failure from error

@@ -88,12 +88,14 @@ def _windows(segments: Sequence[Segment], dialect: Dialect, window: int) -> Iter
     size = 0
     for index, segment in enumerate(segments):
         for offset, data, records in _data_windows(segment, dialect, window):
-            if not held and len(data) > window // 2:
-                yield _Window(data, (_Piece(index, 0, offset),), segment.columns, records)
-                continue
-            if held and (size + len(data) > window or segment.columns != segments[pieces[0].segment].columns):
+            alone = len(data) > window // 2 or _leaks(data, dialect, records)
+            full = size + len(data) > window
+            if held and (alone or full or segment.columns != segments[pieces[0].segment].columns):
                 yield _Window(b"".join(held), tuple(pieces), segments[pieces[0].segment].columns)
                 held, pieces, size = [], [], 0
+            if alone:
+                yield _Window(data, (_Piece(index, 0, offset),), segment.columns, records)
+                continue
             if held and not held[-1].endswith((b"\n", b"\r")):
                 held.append(b"\n")
                 size += 1
@@ -103,6 +105,13 @@ def _windows(segments: Sequence[Segment], dialect: Dialect, window: int) -> Iter
     if held:
         whole = held[0] if len(held) == 1 else b"".join(held)
         yield _Window(whole, tuple(pieces), segments[pieces[0].segment].columns)
+
+
+def _leaks(data: bytes, dialect: Dialect, records: Records | None) -> bool:
+    """Whether a quote in these bytes might be closed by what is put behind them."""
+    if not dialect.quote_byte or dialect.quote_byte not in data:
+        return False
+    return bool((records or find_records(data, dialect, final=True)).malformed.any())
 
 
 _Found = tuple[int | None, bytes, Records | None]
@@ -260,7 +269,7 @@ def _merge(broken: list[Broken], wrong: list[Broken]) -> list[Broken]:
 
 _BLANKS = re.compile(rb"[ \t]+")
 _ONLY_LINE_ENDS = re.compile(rb"[\r\n]*")
-_EDGE_BLANKS = re.compile(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)")
+_EDGE_BLANKS = re.compile(rb"(?:(?<=[\r\n])|\A)[ \t]+|[ \t]+(?=[\r\n]|\Z)")
 
 
 def _parse(
@@ -364,18 +373,24 @@ def _with_headers_marked(batch: Batch, names: Sequence[str], dialect: Dialect) -
     cells = batch.cells
     if dialect.header is not None or not cells.height or not cells.width:
         return batch
-    candidates = (cells[cells.columns[0]] == cells.columns[0]).arg_true()
+    candidates = cells[cells.columns[0]].str.contains(cells.columns[0], literal=True).arg_true()
     if not len(candidates):
         return batch
-    shown = cells[candidates]
+    # Names were stripped of blanks when the header was read, and files put together by cat have a mark before it.
+    shown = cells[candidates].with_columns(pl.all().str.strip_chars(" \t\ufeff"))
     candidates = candidates.filter(shown.select(pl.all_horizontal(pl.col(c) == c for c in cells.columns)).to_series())
     if cells.width < len(names) and len(candidates):  # the columns that were not built may tell it from the header
         plain = replace(dialect, encoding="utf-8")
         texts, _ = batch.raw(batch.row_numbers()[candidates.to_numpy()])
-        candidates = candidates.filter(pl.Series([first_fields(text.encode(), plain) == list(names) for text in texts]))
+        same = [_stripped(first_fields(text.encode(), plain)) == list(names) for text in texts]
+        candidates = candidates.filter(pl.Series(same))
     if not len(candidates):
         return batch
     return replace(batch, is_header=pl.repeat(False, cells.height, eager=True).scatter(candidates, True))
+
+
+def _stripped(fields: list[str]) -> list[str]:
+    return [field.strip(" \t\ufeff") for field in fields]
 
 
 def read_records(

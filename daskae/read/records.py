@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskae.read.dialect import Dialect
+from daskae.read.dialect import WHITESPACE, Dialect
 
 Offsets = NDArray[np.int64]
 
@@ -221,12 +221,13 @@ def _too_long(ends: Offsets, dialect: Dialect) -> bool:
 
 def _not_blank(data: bytes, starts: Offsets, ends: Offsets, dialect: Dialect) -> NDArray[np.bool_]:
     """Which records hold anything but their line end."""
-    lengths = ends - starts
     keep = np.ones(len(starts), bool)
-    limit = 2 if dialect.delimiter != "whitespace" else 80
-    for i in np.flatnonzero(lengths <= limit):
-        text = data[starts[i] : ends[i]]
-        keep[i] = bool(text.strip(b"\r\n") if limit == 2 else text.strip())
+    if dialect.delimiter == WHITESPACE:
+        doubtful, blanks = np.isin(np.frombuffer(data, np.uint8)[starts], [9, 10, 13, 32]), b" \t\r\n"
+    else:
+        doubtful, blanks = ends - starts <= 2, b"\r\n"
+    for i in np.flatnonzero(doubtful):
+        keep[i] = bool(data[starts[i] : ends[i]].strip(blanks))
     return keep
 
 
@@ -286,7 +287,7 @@ def first_fields(data: bytes, dialect: Dialect) -> list[str]:
     import io
 
     text = data.decode(dialect.encoding if not dialect.is_wide else "utf-8").rstrip("\r\n")
-    if dialect.delimiter == "whitespace":
+    if dialect.delimiter == WHITESPACE:
         return text.split()
     options: dict[str, Any] = {"quotechar": dialect.quote} if dialect.quote else {"quoting": csv.QUOTE_NONE}
     return next(csv.reader(io.StringIO(text, newline=""), delimiter=dialect.delimiter, **options), [])

@@ -1,5 +1,6 @@
 """From the INPUT arguments to segments of sources that share the columns we need."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from daskae.errors import InputError, SettingsError
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
 from daskae.read.discover import find_files, scan_files
+from daskae.schema import REQUIRED
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Source:
     segments: tuple[Segment, ...]
     dialect: Dialect
     columns: tuple[str, ...]
-    """Columns that every source has, in the order of the first."""
+    """Columns that the settings may name, in the order of the first source."""
     files: int
     nbytes: int
 
@@ -49,9 +51,9 @@ def discover(settings: Settings, cache: Path | None) -> Source:
     segments, paths = _database_segments(settings)
     files = find_files(paths) if paths else []
     segments += scan_files(files, dialect, settings.block_size, cache, cores())
-    common = _common_columns(segments)
+    columns = _usable_columns(segments, bool(settings.columns))
     nbytes = sum(segment.nbytes for segment in segments)
-    return Source(tuple(segments), dialect, common, len(files), nbytes)
+    return Source(tuple(segments), dialect, columns, len(files), nbytes)
 
 
 def _database_segments(settings: Settings) -> tuple[list[Segment], list[str]]:
@@ -65,14 +67,18 @@ def _database_segments(settings: Settings) -> tuple[list[Segment], list[str]]:
     return [segment for url in urls for segment in list_segments(url, settings.input)], paths
 
 
-def _common_columns(segments: Sequence[Segment]) -> tuple[str, ...]:
-    """Columns that all sources have; a source may have more, or another order."""
+def _usable_columns(segments: Sequence[Segment], all_named: bool) -> tuple[str, ...]:
+    """Columns that settings may name.
+
+    Where ``[columns]`` names them, any column of any source will do: a source that lacks one that is needed is an error
+    that says which. Where columns are taken by their names, optional ones count only if every source has them.
+    """
     if not segments:
         raise InputError("the input holds no rows to read", hint="are all files empty of row groups?")
-    names = segments[0].columns
-    for columns in {segment.columns for segment in segments}:
-        names = tuple(name for name in names if name in columns)
-    return names
+    everywhere = set.intersection(*(set(segment.columns) for segment in segments))
+    names = dict.fromkeys(name for segment in segments for name in segment.columns)
+    wanted = (*REQUIRED, "order_amount")
+    return tuple(name for name in names if all_named or name in everywhere or name in wanted)
 
 
 def require_columns(segments: Sequence[Segment], needed: Sequence[str]) -> None:
@@ -85,7 +91,8 @@ def require_columns(segments: Sequence[Segment], needed: Sequence[str]) -> None:
     for segment in segments:
         missing = [name for name in needed if name not in segment.columns]
         if missing:
+            near = difflib.get_close_matches(missing[0], segment.columns, 1)
             raise InputError(
                 "a column is missing in a file", segment.label, ", ".join(segment.columns), f"a column {missing[0]!r}",
-                "leave the file out, or name its columns in [columns]",
+                f"is it {near[0]!r} there?" if near else "leave the file out, or name its columns in [columns]",
             )  # fmt: skip

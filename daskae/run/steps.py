@@ -20,9 +20,9 @@ from daskae.aggregate.cohort import Cell, merge_cells
 from daskae.aggregate.rfm import score_cuts
 from daskae.engine.base import Engine
 from daskae.events import Stage, TaskDone
-from daskae.exchange import load_manifest, read_frame
+from daskae.exchange import MANIFEST, files_are_whole, load_manifest, read_frame
 from daskae.hashing import digest_texts
-from daskae.partition import PartitionResult
+from daskae.partition import ExchangeFile, PartitionResult
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan, damaged_parts
 from daskae.stages.finalize import FinalizeTask, finalize_bucket
@@ -123,14 +123,18 @@ def _run_step(
 
 
 def _valid(folder: Path) -> dict[str, Any] | None:
-    """A manifest whose files are all there."""
+    """Return a manifest whose files are what it says they are."""
     manifest = load_manifest(folder)
     if manifest is None:
         return None
-    names = [manifest.get(role) for role in ("file", "late")]
-    if states := manifest.get("states"):
-        names += [f"{states}.arrow", *(f"{states}-{measure}.npy" for measure in RANK_MEASURES)]
-    return manifest if all((folder / name).exists() for name in names if name) else None
+    try:
+        files = [ExchangeFile(**item) for item in manifest["files"]]
+    except (KeyError, TypeError):
+        return None
+    if files_are_whole(folder, files, thorough=True):
+        return manifest
+    (folder / MANIFEST).unlink(missing_ok=True)
+    return None
 
 
 def find_repeated(plan: Plan, mapped: Mapped, engine: Engine, context: RunContext) -> list[Step]:
@@ -206,10 +210,13 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
 
 def _put(path: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the file system has no links."""
+    temporary = target.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        os.link(path, target)
+        os.link(path, temporary)
     except OSError:
-        shutil.copyfile(path, target)
+        shutil.copyfile(path, temporary)
+    temporary.replace(target)
 
 
 def _parts_with_late(files: Sequence[Path]) -> set[int]:

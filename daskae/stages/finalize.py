@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from daskae.aggregate.aggregation import CUSTOMER, Facts
 from daskae.aggregate.customer import finalize_customers
-from daskae.exchange import commit
+from daskae.exchange import commit_files
 from daskae.stages.spec import Spec
 
 TOP = 10
@@ -42,7 +42,8 @@ def finalize_bucket(task: FinalizeTask, spec: Spec, facts: Facts) -> dict[str, A
     name = f"customers-{secrets.token_hex(8)}.arrow"
     with pa.OSFile(str(task.folder / name), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    return commit(task.folder, {"file": name, "rows": table.num_rows, **_totals(table, states)})
+    manifest = {"file": name, "rows": table.num_rows, **_totals(table, states)}
+    return commit_files(task.folder, manifest, [name])
 
 
 def _totals(table: pa.Table, states: pl.DataFrame) -> dict[str, Any]:

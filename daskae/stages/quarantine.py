@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from daskae.batch import RowNumbers
-from daskae.exchange import commit, read_frame, read_slots
+from daskae.exchange import commit_files, read_frame, read_slots
 from daskae.partition import PartitionRef
 from daskae.read.csv import read_records
 from daskae.read.reader import raw_batches
@@ -60,7 +60,8 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
     table = table.sort("_order").select(QUARANTINE_COLUMNS)
     name = f"rejected-{secrets.token_hex(8)}.parquet"
     pq.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()), task.folder / name, compression="zstd")
-    return commit(task.folder, {"file": name, "rows": table.height, "samples": _samples(table)})
+    manifest = {"file": name, "rows": table.height, "samples": _samples(table)}
+    return commit_files(task.folder, manifest, [name])
 
 
 def _samples(table: pl.DataFrame) -> dict[str, list[list[object]]]:

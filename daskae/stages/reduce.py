@@ -1,5 +1,6 @@
 """The reduce task: all rows of a range of customers at once; states, cohort cells and late rejects out."""
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from daskae.aggregate.aggregation import CUSTOMER, FrameMetric, chunk
+from daskae.aggregate.aggregation import CUSTOMER, chunk
 from daskae.aggregate.cohort import bucket_cells
 from daskae.aggregate.customer import RANKED, require_in_range
 from daskae.aggregate.orders import lines_to_orders
-from daskae.exchange import ExchangeWriter, commit, read_slots
+from daskae.exchange import ExchangeWriter, commit_files, read_slots
 from daskae.hashing import hash_text
 from daskae.stages.layout import Layout
 from daskae.stages.spec import Spec
@@ -53,19 +54,9 @@ def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, 
     lines, late = _without_repeated(lines, task, spec, layout)
     summary = _write_late(task.folder, late, spec)
     if not lines.height:
-        return commit(
-            task.folder,
-            {
-                **summary,
-                "customers": 0,
-                "lines": 0,
-                "orders": 0,
-                "states": None,
-                "cohort": [],
-                "first_day": None,
-                "last_day": None,
-            },
-        )
+        nothing: dict[str, Any] = {"customers": 0, "lines": 0, "orders": 0, "states": None, "cohort": []}
+        manifest = {**summary, **nothing, "first_day": None, "last_day": None}
+        return commit_files(task.folder, manifest, [summary["late"]])
     lines, customers = _number_customers(lines, names)
     orders = _orders(lines, spec)
     states = chunk(orders, spec.states, by=CODE).sort(CODE)
@@ -74,11 +65,12 @@ def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, 
     first_day, last_day = states["first"].dt.date().min(), states["last"].dt.date().max()
     states = states.with_columns(customers.alias(CUSTOMER)).drop(CODE)
     states = _with_frame_metrics(states, orders, customers, spec)
-    name = _write_states(task.folder, states)
-    return commit(task.folder, {
-        **summary, "customers": states.height, "lines": lines.height, "orders": orders.height, "states": name,
+    stem, written = _write_states(task.folder, states)
+    manifest = {
+        **summary, "customers": states.height, "lines": lines.height, "orders": orders.height, "states": stem,
         "cohort": cells, "first_day": str(first_day), "last_day": str(last_day),
-    })  # fmt: skip
+    }  # fmt: skip
+    return commit_files(task.folder, manifest, [summary["late"], *written])
 
 
 def _read_lines(task: ReduceTask, layout: Layout) -> tuple[pl.DataFrame, pl.Series]:
@@ -222,16 +214,11 @@ def _with_frame_metrics(states: pl.DataFrame, orders: pl.DataFrame, customers: p
     return states.with_columns(columns)
 
 
-def _write_states(folder: Path, states: pl.DataFrame) -> str:
-    """Write states in customer order, and each ranked value sorted, for the order statistics."""
-    import secrets
-
+def _write_states(folder: Path, states: pl.DataFrame) -> tuple[str, list[str]]:
+    """Write states in customer order, and each ranked value sorted, for the order statistics; return stem and files."""
     stem = f"states-{secrets.token_hex(8)}"
     states.write_ipc(folder / f"{stem}.arrow")
     for measure, value in RANKED.items():
         values = states.select(value.alias("v")).to_series().to_numpy()
         np.save(folder / f"{stem}-{measure}.npy", np.sort(values.astype(np.int64)), allow_pickle=False)
-    return stem
-
-
-__all__ = ["FrameMetric", "ReduceTask", "reduce_bucket"]
+    return stem, [f"{stem}.arrow", *(f"{stem}-{measure}.npy" for measure in RANKED)]

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from daskae.exchange import ExchangeWriter, commit, read_slots
+from daskae.exchange import ExchangeWriter, commit_files, read_slots
 from daskae.stages.layout import Layout
 
 POSITION = "_position"
@@ -45,7 +45,8 @@ def find_duplicates(task: UniqueTask, layout_path: Path) -> dict[str, Any]:
         if repeated.height:
             writer.append(repeated.select("part", "seq"), repeated["slot"].to_numpy())
         file = writer.finish()
-    return commit(task.folder, {"file": file.name if file else None, "affected": repeated.height, "checked": checked})
+    name = file.name if file else None
+    return commit_files(task.folder, {"file": name, "affected": repeated.height, "checked": checked}, [name])
 
 
 def _candidates(task: UniqueTask, layout: Layout) -> tuple[pl.DataFrame, int]:

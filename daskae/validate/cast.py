@@ -5,7 +5,9 @@ holds a
 declared null text) is null.
 """
 
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
 import polars as pl
@@ -13,7 +15,9 @@ import polars as pl
 from daskae.schema import Column, Contract, sql_expression
 
 PRECISION = 38
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INT64 = 2**63 - 1
+_FIRST_TIME, _LAST_TIME = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,12 @@ def cast_table(cells: pl.DataFrame, contract: Contract) -> CastTable:
         All of ``contract.sources``; text, or a typed source's own types.
     contract : Contract
     """
+    cells, failures = _as_plain(cells, contract)
     cells = _with_nulls(cells, contract)
     values: dict[str, pl.Series] = {}
-    failures: list[Failure] = []
     for column in contract.columns:
         value, failed = _cast_column(cells, column, contract)
         if column.name == "customer_id":
-            value, failed = _blank_as_null(value), None
             _add(failures, "missing_customer_id", column, value.is_null())
         elif column.name in ("order_date", "amount"):
             failed = value.is_null()
@@ -60,7 +63,7 @@ def cast_table(cells: pl.DataFrame, contract: Contract) -> CastTable:
             reason = _REASONS.get(column.dtype, f"unparsable_{column.name}")
             _add(failures, reason, column, failed)
         values[column.name] = value.alias(column.name)
-    rank = ["missing_customer_id", "unparsable_date", "unparsable_number"]
+    rank = ["invalid_encoding", "missing_customer_id", "unparsable_date", "unparsable_number"]
     failures.sort(key=lambda item: rank.index(item.reason) if item.reason in rank else len(rank))
     return CastTable(pl.DataFrame(list(values.values())), failures)
 
@@ -81,10 +84,36 @@ def _with_nulls(cells: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     )
 
 
+def _as_plain(cells: pl.DataFrame, contract: Contract) -> tuple[pl.DataFrame, list[Failure]]:
+    """Turn dictionaries, bytes and nested values of typed sources into texts; bytes that are no text are failures."""
+    failures: list[Failure] = []
+    for name, dtype in cells.schema.items():
+        if dtype in (pl.Categorical, pl.Enum, pl.Binary):
+            text = cells[name].cast(pl.String, strict=False)
+            lost = text.is_null() & cells[name].is_not_null()
+            if lost.any():
+                failures.append(Failure("invalid_encoding", name, lost))
+            cells = cells.with_columns(text)
+        elif dtype.is_nested():
+            texts = [None if value is None else str(value) for value in cells[name].to_list()]
+            cells = cells.with_columns(pl.Series(name, texts, dtype=pl.String))
+    return cells, failures
+
+
 def _blank_as_null(values: pl.Series) -> pl.Series:
     """Make texts of blanks only null; other texts stay as they are, blanks included."""
-    blank = (values.str.strip_chars() == "").fill_null(False)
-    return _nulled(values, blank) if blank.any() else values
+    return _text_as_null(values, values.str.strip_chars() == "")
+
+
+def _text_as_null(values: pl.Series, empty: pl.Series) -> pl.Series:
+    empty = empty.fill_null(False)
+    return _nulled(values, empty) if empty.any() else values
+
+
+def evaluate(frame: pl.DataFrame, expression: pl.Expr, height: int) -> pl.Series:
+    """Evaluate an expression over rows; a constant holds for every row, and a frame may have no columns at all."""
+    result = frame.select(expression.alias("value")).to_series() if frame.width else pl.select(expression).to_series()
+    return result.new_from_index(0, height) if len(result) != height else result
 
 
 def _cast_column(cells: pl.DataFrame, column: Column, contract: Contract) -> tuple[pl.Series, pl.Series | None]:
@@ -93,11 +122,13 @@ def _cast_column(cells: pl.DataFrame, column: Column, contract: Contract) -> tup
         return _decimal_column(cells, column, contract.scale)
     if column.is_expression:
         texts = cells.select(pl.col(name).cast(pl.String) for name in column.sources)
-        value = texts.select(sql_expression(column.source, f"columns.{column.name}").alias("value")).to_series()
+        value = evaluate(texts, sql_expression(column.source, f"columns.{column.name}"), cells.height)
     else:
         value = cells[column.source]
     if column.dtype == "text":
-        return value.cast(pl.String), None
+        value = value.cast(pl.String)
+        ids = column.name in ("customer_id", "order_id")
+        return (_blank_as_null(value) if ids else _text_as_null(value, value == "")), None
     if column.dtype in ("datetime", "date"):
         return _datetime(value, column, contract.timezone)
     return _plain(value, column)
@@ -113,6 +144,8 @@ def _plain(value: pl.Series, column: Column) -> tuple[pl.Series, pl.Series]:
     else:
         target = {"integer": pl.Int64(), "float": pl.Float64(), "boolean": pl.Boolean()}[column.dtype]
         result = value.cast(target, strict=False)
+    if column.dtype == "integer" and value.dtype.is_float():
+        result = _nulled(result, (result.cast(pl.Float64) != value).fill_null(False))
     return result, result.is_null() & value.is_not_null()
 
 
@@ -130,6 +163,7 @@ def _datetime(value: pl.Series, column: Column, timezone: str) -> tuple[pl.Serie
     else:
         value = value.cast(pl.String)
         result = _by_formats(value, column.formats, timezone)
+    result = _nulled(result, ((result < _FIRST_TIME) | (result > _LAST_TIME)).fill_null(False))
     failed = result.is_null() & value.is_not_null()
     if value.dtype == pl.String and failed.any():
         rows = failed.arg_true()
@@ -196,9 +230,12 @@ def to_decimal(value: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
             lost = (result.cast(value.dtype, strict=False) != value).fill_null(False)
             return _nulled(result, lost), lost
         return result, result.is_null() & value.is_not_null()
-    if value.dtype != pl.String:
+    if value.dtype.is_integer():
         result = value.cast(target, strict=False)
         return result, result.is_null() & value.is_not_null()
+    if value.dtype != pl.String:  # a date or a truth value is no number
+        nothing = pl.repeat(None, len(value), dtype=target, eager=True)
+        return nothing, value.is_not_null()
     return _decimal_text(value, scale)
 
 
@@ -227,6 +264,8 @@ def _decimal_text(text: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
 def _exact(text: str, scale: int) -> Decimal | None:
     """Read one text that is written with an exponent or with many digits; None where it does not fit exactly."""
     try:
+        if not _NUMBER.fullmatch(text):
+            return None
         number = Decimal(text)
         if not number.is_finite() or abs(number.adjusted()) > PRECISION:
             return None
@@ -243,25 +282,23 @@ def _decimal_expression(cells: pl.DataFrame, column: Column, scale: int) -> tupl
     for name in column.sources:
         operands[name], bad = to_decimal(cells[name], scale)
         failed |= bad
-    expression = sql_expression(column.source, f"columns.{column.name}").alias("value")
-    wide, overflow = _evaluate(pl.DataFrame(operands), expression)
+    expression = sql_expression(column.source, f"columns.{column.name}")
+    wide, overflow = _evaluate(pl.DataFrame(operands), expression, cells.height)
     value, inexact = to_decimal(wide, scale)
     failed |= overflow | inexact
     return _nulled(value, failed), failed
 
 
-def _evaluate(operands: pl.DataFrame, expression: pl.Expr) -> tuple[pl.Series, pl.Series]:
+def _evaluate(operands: pl.DataFrame, expression: pl.Expr, height: int) -> tuple[pl.Series, pl.Series]:
     """Evaluate row-wise; where one row's result does not fit 38 digits, halve until that row stands alone."""
     try:
-        result = operands.select(expression).to_series()
-        if len(result) != operands.height:  # a constant
-            result = operands.select(expression.first().over(pl.lit(1))).to_series()
-        return result, pl.repeat(False, operands.height, dtype=pl.Boolean, eager=True)
+        fine = pl.repeat(False, height, dtype=pl.Boolean, eager=True)
+        return evaluate(operands, expression, height), fine
     except pl.exceptions.ComputeError:
-        if operands.height == 1:
+        if height == 1:
             return pl.Series([None], dtype=pl.Decimal(PRECISION, 0)), pl.Series([True])
-    half = operands.height // 2
-    left, left_bad = _evaluate(operands.head(half), expression)
-    right, right_bad = _evaluate(operands.tail(-half), expression)
+    half = height // 2
+    left, left_bad = _evaluate(operands.head(half), expression, half)
+    right, right_bad = _evaluate(operands.tail(-half), expression, height - half)
     both = pl.concat([left.to_frame("v"), right.to_frame("v")], how="vertical_relaxed").to_series()
     return both, pl.concat([left_bad, right_bad])

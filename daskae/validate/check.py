@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from daskae.batch import Batch
 from daskae.schema import Contract
-from daskae.validate.cast import Failure, cast_table
+from daskae.validate.cast import Failure, cast_table, evaluate
 from daskae.validate.rules import Rule
 
 REJECT_SCHEMA = pl.Schema(
@@ -75,11 +75,10 @@ def check_batch(batch: Batch, contract: Contract, rules: Sequence[Rule], keep: S
     """
     cells, rows = batch.cells, batch.row_numbers()
     cast = cast_table(cells, contract)
-    table = cast.table.with_columns([cells[name] for name in cells.columns if name not in cast.table.columns])
+    others = [_as_text(cells[name]) for name in cells.columns if name not in cast.table.columns]
+    table = cast.table.with_columns(others)
     row_rules = [rule for rule in rules if rule.breaks is not None]
-    masks = table.select(
-        [rule.breaks.fill_null(False).alias(rule.name) for rule in row_rules if rule.breaks is not None]
-    )
+    masks = {rule.name: evaluate(table, _breaks(rule), cells.height) for rule in row_rules}
     checks, counts = _judge(cast.failures, row_rules, masks, batch.is_header)
     kept = table.select(keep)
     if not checks:
@@ -91,18 +90,32 @@ def check_batch(batch: Batch, contract: Contract, rules: Sequence[Rule], keep: S
     return Checked(kept.filter(good), rows[~broken], good, rejected, counts)
 
 
+def _as_text(values: pl.Series) -> pl.Series:
+    """Source columns that are not of the contract are text to rules, whatever the source's type."""
+    if values.dtype.is_nested():
+        return pl.Series(values.name, [None if value is None else str(value) for value in values.to_list()], pl.String)
+    return values.cast(pl.String, strict=False)
+
+
+def _breaks(rule: Rule) -> pl.Expr:
+    return pl.lit(False) if rule.breaks is None else rule.breaks.fill_null(False)
+
+
 def _judge(
-    failures: Sequence[Failure], rules: Sequence[Rule], masks: pl.DataFrame, is_header: pl.Series | None
+    failures: Sequence[Failure],
+    rules: Sequence[Rule],
+    masks: dict[str, pl.Series],
+    is_header: pl.Series | None,
 ) -> tuple[list[_Check], dict[str, RuleCounts]]:
     """List the checks that some row fails, in their order, and count for every rule."""
     if is_header is not None:  # a repeated header is that and nothing else
-        masks = masks.select(pl.all() & ~is_header)
+        masks = {name: mask & ~is_header for name, mask in masks.items()}
         failures = [Failure(item.reason, item.column, item.mask & ~is_header) for item in failures]
-    counts = {rule.name: RuleCounts(masks.height, int(masks[rule.name].sum())) for rule in rules}
+    counts = {rule.name: RuleCounts(len(masks[rule.name]), int(masks[rule.name].sum())) for rule in rules}
     checks = []
     if is_header is not None:
         checks.append(_Check("repeated_header", "", is_header))
-        counts["repeated_header"] = RuleCounts(masks.height, int(is_header.sum()))
+        counts["repeated_header"] = RuleCounts(len(is_header), int(is_header.sum()))
     for reason in dict.fromkeys(item.reason for item in failures):
         same = [item for item in failures if item.reason == reason]
         checks += [_Check(reason, item.column, item.mask) for item in same]

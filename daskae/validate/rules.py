@@ -196,12 +196,15 @@ def _range(item: RuleSettings, columns: _Columns, where: str) -> pl.Expr:
 def _bound(value: float | int | str | date, dtype: str, where: str) -> Decimal | float | datetime | date:
     """Read a bound of a range as the column's type."""
     try:
-        if dtype in ("decimal", "integer"):
-            return Decimal(str(value))
-        if dtype == "float":
-            return float(str(value))
+        if dtype in ("decimal", "integer", "float"):
+            number = Decimal(str(value))
+            if not number.is_finite():
+                raise ValueError(value)
+            return float(number) if dtype == "float" else number
         if dtype in ("datetime", "date"):
             moment = datetime.fromisoformat(str(value))
+            if moment.tzinfo is not None:
+                raise ValueError(value)
             return moment if dtype == "datetime" else moment.date()
     except (ValueError, InvalidOperation):
         raise SettingsError("a bound is not of the column's type", where, repr(value), dtype) from None
