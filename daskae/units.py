@@ -1,7 +1,7 @@
 """Bytes, seconds and money as people write and read them."""
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 _SUFFIXES = {
     "": 1,
@@ -15,6 +15,8 @@ _SUFFIXES = {
     "gib": 2**30,
     "tib": 2**40,
 }
+_EXACT = Context(prec=100)
+"""Sums are integers of 128 bits, 39 digits; Python's own 28 would round them."""
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -24,11 +26,13 @@ def parse_bytes(text: str | int) -> int:
     Raises
     ------
     ValueError
-        If the text is not a number with a known suffix, or is not positive.
+        If it is neither a whole number nor a text of a number with a known suffix, or is not positive.
     """
-    if isinstance(text, int):
+    if isinstance(text, int) and not isinstance(text, bool):
         value = text
     else:
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is not a size; write it like 64MiB, 2GB or 1048576")
         match = _SIZE.fullmatch(text)
         if match is None or match[2].lower() not in _SUFFIXES:
             raise ValueError(f"{text!r} is not a size; write it like 64MiB, 2GB or 1048576")
@@ -42,7 +46,7 @@ def format_bytes(value: float) -> str:
     """Write a number of bytes with a binary suffix: ``64.0 MiB``."""
     size = float(value)
     for suffix in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
+        if round(size, 0 if suffix == "B" else 1) < 1024:
             return f"{size:.0f} B" if suffix == "B" else f"{size:.1f} {suffix}"
         size /= 1024
     return f"{size:.1f} TiB"
@@ -50,9 +54,9 @@ def format_bytes(value: float) -> str:
 
 def format_seconds(value: float) -> str:
     """Write a duration: ``0.42 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
-    if value < 10:
+    if round(value, 2) < 10:
         return f"{value:.2f} s"
-    if value < 60:
+    if round(value, 1) < 60:
         return f"{value:.1f} s"
     minutes, seconds = divmod(round(value), 60)
     if minutes < 60:
@@ -68,10 +72,11 @@ def format_count(value: int) -> str:
 
 def units_to_decimal(units: int, scale: int) -> Decimal:
     """Turn an integer of 10**-scale units into a decimal: ``units_to_decimal(12345, 2) == Decimal("123.45")``."""
-    return Decimal(units).scaleb(-scale)
+    return Decimal(units).scaleb(-scale, _EXACT)
 
 
 def format_decimal(value: Decimal) -> str:
     """Write a decimal plainly, without exponent and without zeros that say nothing: ``8911407.904``."""
     text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text

@@ -85,8 +85,20 @@ def test_the_type_of_a_contract_column_may_be_repeated(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "SELECT 1", "a b", "(", "a = ", "__import__('os').system('x')", "(lambda: 1)()", "open('/etc/passwd')"]
+    "text", ["", "SELECT 1", "(", "a = ", "__import__('os').system('x')", "(lambda: 1)()", "open('/etc/passwd')"]
 )
 def test_texts_that_are_no_expression(text: str) -> None:
     with pytest.raises(SettingsError, match=r"(?s)not a usable SQL expression.*here"):
+        sql_expression(text, "here")
+
+
+@pytest.mark.parametrize("text", ["a b", "a AS b", "quantity price"])
+def test_a_forgotten_operator_is_not_taken_for_a_name(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"(?s)must not name its result.*here"):
+        sql_expression(text, "here")
+
+
+@pytest.mark.parametrize("text", ["SUM(a)", "a - AVG(a)", "COUNT(*)", "LAG(a) OVER (ORDER BY b)", "RANK() OVER (ORDER BY a)"])
+def test_an_expression_sees_its_own_row_only(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"(?s)own row only.*here"):
         sql_expression(text, "here")

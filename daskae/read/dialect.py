@@ -2,11 +2,12 @@
 
 import codecs
 from dataclasses import dataclass
+from functools import lru_cache
 
 from daskae.errors import SettingsError
 
 WHITESPACE = "whitespace"
-_WIDE = ("utf-16", "utf-32", "utf-7", "utf_16", "utf_32", "utf_7", "utf-8-sig")
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Dialect:
     Raises
     ------
     SettingsError
-        For a delimiter or quote that is not one ASCII character, or an unknown encoding.
+        For a delimiter or quote that is not one ASCII character, or is a line end, or an unknown encoding.
     """
 
     delimiter: str = ","
@@ -32,24 +33,19 @@ class Dialect:
     """A record longer than this is taken as damaged by an unclosed quote."""
 
     def __post_init__(self) -> None:
-        if self.delimiter != WHITESPACE and (len(self.delimiter) != 1 or not self.delimiter.isascii()):
+        if self.delimiter != WHITESPACE and not _is_mark(self.delimiter):
             raise SettingsError(
                 "the delimiter must be one ASCII character",
                 "input.delimiter",
                 repr(self.delimiter),
                 "',', ';', '\\t' ...",
             )
-        if self.quote and (len(self.quote) != 1 or not self.quote.isascii() or self.quote == self.delimiter):
+        if self.quote and (not _is_mark(self.quote) or self.quote == self.delimiter):
             raise SettingsError("the quote must be one ASCII character", "input.quote", repr(self.quote))
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+        if not _is_text_encoding(self.encoding):
             raise SettingsError(
-                "unknown encoding",
-                "input.encoding",
-                self.encoding,
-                "a Python codec: utf-8, latin-1, cp1252, utf-16 ...",
-            ) from None
+                "unknown encoding", "input.encoding", self.encoding, "a text codec: utf-8, latin-1, cp1252, utf-16 ..."
+            )
 
     @property
     def is_utf8(self) -> bool:
@@ -58,8 +54,13 @@ class Dialect:
 
     @property
     def is_wide(self) -> bool:
-        """Whether line ends are not single ASCII bytes, so that a file must be decoded before it is cut."""
-        return self.encoding.lower().startswith(_WIDE) and codecs.lookup(self.encoding).name != "utf-8"
+        """Whether line ends, quotes and delimiters cannot be told from the bytes, so that a file is decoded first."""
+        return _is_wide(codecs.lookup(self.encoding).name, self._marks)
+
+    @property
+    def _marks(self) -> str:
+        blanks = self.delimiter == WHITESPACE
+        return "\r\n" + (" \t" if blanks else self.delimiter + self.quote)
 
     @property
     def quote_byte(self) -> bytes:
@@ -70,3 +71,30 @@ class Dialect:
     def delimiter_byte(self) -> bytes:
         """The delimiter as the parser sees it."""
         return b" " if self.delimiter == WHITESPACE else self.delimiter.encode()
+
+
+def _is_mark(text: str) -> bool:
+    return len(text) == 1 and text.isascii() and text not in "\r\n"
+
+
+def _is_text_encoding(name: str) -> bool:
+    """Whether Python can read a file in this encoding piece by piece; ``hex`` and its like make bytes of bytes."""
+    try:
+        codec = codecs.lookup(name)
+        "a,1\n".encode(name, "ignore")
+    except (LookupError, UnicodeError, ValueError):
+        return False
+    return codec.incrementaldecoder is not None
+
+
+@lru_cache(maxsize=32)
+def _is_wide(name: str, marks: str) -> bool:
+    """Whether marks and letters are other bytes than in ASCII, or their bytes may be part of other characters."""
+    if name in ("utf-8", "ascii"):
+        return False
+    plain = marks + _LETTERS
+    # utf-7 may also write a mark as letters, which its encoder never does.
+    if name == "utf-7" or plain.encode(name, "replace") != plain.encode("ascii"):
+        return True
+    others = "".join(map(chr, [*range(128, 0xD800), *range(0xE000, 0x10000)])).encode(name, "ignore")
+    return any(mark.encode() in others for mark in marks)

@@ -3,7 +3,9 @@
 import glob
 import json
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,7 +18,7 @@ from daskae.partition import Segment
 from daskae.read.dialect import Dialect
 from daskae.read.parquet import scan_parquet
 from daskae.read.scan import scan_csv
-from daskae.read.source import file_size_and_identity, is_url
+from daskae.read.source import file_size_and_identity, filesystem, is_url
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 _PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
@@ -37,25 +39,31 @@ def find_files(inputs: Sequence[str]) -> list[SourceFile]:
     """List the files that a person means, in path order.
 
     A folder stands for the CSV and Parquet files below it; names that begin with ``_`` or ``.`` are left out, as
-    elsewhere in the field. A file named itself is taken whatever its name.
+    elsewhere in the field. A file named itself is taken whatever its name. Files of one name are told apart by their
+    whole path.
 
     Raises
     ------
     InputError
         If a path does not exist, or stands for no file at all.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for text in inputs:
         for path, label in _expand(text):
-            found.setdefault(path if is_url(path) else os.path.realpath(path), label)
-    labels = list(found.values())
-    files = [
-        SourceFile(path, label if labels.count(label) == 1 else os.path.normpath(path)) for path, label in found.items()
-    ]
+            found.setdefault(path if is_url(path) else os.path.realpath(path), (path, label))
+    counts = Counter(label for _, label in found.values())
+    files = [SourceFile(path, label if counts[label] == 1 else _whole(given)) for path, (given, label) in found.items()]
     return sorted(files, key=lambda file: file.label)
 
 
+def _whole(path: str) -> str:
+    """Return a path from the root on; of a link its own, whose ending tells the compression."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
 def _expand(text: str) -> list[tuple[str, str]]:
+    if text.startswith(("file://", "local://")) and "::" not in text:
+        text = str(filesystem(text)[1])
     if is_url(text):
         return _expand_url(text)
     if os.path.isdir(text):
@@ -68,8 +76,12 @@ def _expand(text: str) -> list[tuple[str, str]]:
     paths = sorted(path for path in glob.glob(text, recursive=True) if os.path.isfile(path))
     if not paths:
         raise InputError("no such file, folder or pattern", text, hint=f"looked from {os.getcwd()}")
-    root = os.path.dirname(text.split("*")[0].split("?")[0].split("[")[0])
-    return [(path, os.path.relpath(path, root or ".")) for path in paths]
+    return [(path, os.path.relpath(path, _pattern_root(text) or ".")) for path in paths]
+
+
+def _pattern_root(text: str) -> str:
+    """Return the folder in front of a pattern's first letter with a meaning."""
+    return os.path.dirname(re.split(r"[*?\[]", text, maxsplit=1)[0])
 
 
 def _is_data(path: Path, root: Path) -> bool:
@@ -81,20 +93,38 @@ def _is_data(path: Path, root: Path) -> bool:
 
 
 def _expand_url(text: str) -> list[tuple[str, str]]:
-    import fsspec
-
-    fs, inner = fsspec.core.url_to_fs(text)
+    fs, inner = filesystem(text)
     try:
         if fs.isdir(inner):
             names = [name for name in fs.find(inner) if _is_data(Path(name), Path(inner))]
             root = inner
+        elif fs.exists(inner):  # its name may hold the letters of a pattern
+            names, root = [inner], os.path.dirname(inner)
         else:
-            names, root = sorted(fs.glob(inner)), inner.split("*")[0].rpartition("/")[0]
+            names, root = fs.glob(inner), _pattern_root(inner)
     except OSError as error:
         raise InputError("an input cannot be listed", text, str(error)[:200]) from error
     if not names:
         raise InputError("no such file, folder or pattern", text)
-    return [(fs.unstrip_protocol(name), name.removeprefix(root).lstrip("/")) for name in sorted(names)]
+    chained = "::" in text
+    return [
+        (_chained(text, name, inner) if chained else fs.unstrip_protocol(name), name.removeprefix(root).lstrip("/"))
+        for name in sorted(names)
+    ]
+
+
+def _chained(text: str, name: str, inner: str) -> str:
+    """Return the URL of one file that a chain of file systems, such as ``zip://*.csv::shop.zip``, stands for."""
+    if name == inner:
+        return text
+    first, _, rest = text.partition("::")
+    protocol, found, _ = first.partition("://")
+    if not found:
+        raise InputError(
+            "several files behind a chained URL cannot be read", text, name, "one file, or an archive's protocol first",
+            "name the files one by one",
+        )  # fmt: skip
+    return f"{protocol}://{name}::{rest}"
 
 
 def scan_files(
@@ -142,6 +172,8 @@ def _scan(
 def _load(entry: Path) -> list[Segment] | None:
     try:
         rows: list[dict[str, Any]] = json.loads(entry.read_text())
+        if not isinstance(rows, list) or not rows:
+            return None
         return [Segment(**{**row, "columns": tuple(row["columns"])}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError):
         return None

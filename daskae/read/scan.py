@@ -9,6 +9,7 @@ lay
 inside quotes) is scanned again from where its predecessor ended.
 """
 
+import codecs
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -47,7 +48,7 @@ def scan_csv(path: str, label: str, dialect: Dialect, block_size: int, pool: Thr
         If the file is empty, cannot be read, or its header is not usable.
     """
     size, identity, _ = file_size_and_identity(path)
-    compression = compression_of(path)
+    compression = compression_of(label)
     if size == 0:
         raise InputError("an input file is empty", label, "0 bytes", "a header line at least", "remove or refetch it")
     if compression or dialect.is_wide:
@@ -73,12 +74,12 @@ def scan_csv(path: str, label: str, dialect: Dialect, block_size: int, pool: Thr
 def _stream_head(path: str, label: str, compression: str, dialect: Dialect) -> bytes:
     with open_stream(path, compression) as stream:
         head = bytes(stream.read(_HEADER_LIMIT))
-    if dialect.is_wide:
-        import codecs
-
-        return codecs.getincrementaldecoder(dialect.encoding)("replace").decode(head).encode()
     if not head:
         raise InputError("an input file is empty", label, "0 bytes after decompression", hint="remove or refetch it")
+    if dialect.is_wide:
+        text = codecs.getincrementaldecoder(dialect.encoding)("replace").decode(head)
+        # An encoding that names its byte order, such as utf-16-le, leaves the mark in the text.
+        return text.removeprefix("\ufeff").encode("utf-8", "replace")
     return head.removeprefix(_BOM)
 
 

@@ -22,9 +22,9 @@ def is_url(path: str) -> bool:
     return "://" in path or "::" in path
 
 
-def compression_of(path: str) -> str:
-    """Tell the compression from a file name's ending; empty for none."""
-    return _COMPRESSIONS.get(os.path.splitext(path)[1].lower(), "")
+def compression_of(label: str) -> str:
+    """Tell the compression from the ending of the name a person knows a file by; empty for none."""
+    return _COMPRESSIONS.get(os.path.splitext(label)[1].lower(), "")
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def file_size_and_identity(path: str) -> tuple[int, str, float]:
         if not is_url(path):
             status = os.stat(path)
             return status.st_size, f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}", status.st_mtime
-        fs, inner = _filesystem(path)
+        fs, inner = filesystem(path)
         info = fs.info(inner)
         return int(info["size"]), str(fs.ukey(inner)), 0.0
 
@@ -78,12 +78,14 @@ class RangeReader:
         self.path = path
         self._fd = -1
         self._file: Any = None
+        self._filesystem: Any = None
 
     def __enter__(self) -> "RangeReader":
         with reading(self.path):
             if is_url(self.path):
-                fs, inner = _filesystem(self.path)
-                self._file = fs.open(inner, "rb")
+                # Kept as long as the file: an archive is closed with its last file system.
+                self._filesystem, inner = filesystem(self.path)
+                self._file = self._filesystem.open(inner, "rb")
             else:
                 self._fd = os.open(self.path, os.O_RDONLY)
         return self
@@ -117,7 +119,7 @@ def open_stream(path: str, compression: str) -> Iterator[IO[bytes]]:
     with reading(path):
         raw: Any
         if is_url(path):
-            fs, inner = _filesystem(path)
+            fs, inner = filesystem(path)
             raw = fs.open(inner, "rb")
         else:
             raw = open(path, "rb")  # noqa: SIM115
@@ -145,8 +147,18 @@ def _decompressed(raw: IO[bytes], compression: str) -> Iterator[Any]:
             yield stream
 
 
-def _filesystem(path: str) -> tuple[Any, str]:
+def filesystem(path: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it.
+
+    Raises
+    ------
+    InputError
+        If nothing is known of the protocol, or what it needs is not installed.
+    """
     import fsspec
 
-    fs, inner = fsspec.core.url_to_fs(path)
+    try:
+        fs, inner = fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        raise InputError("an input's protocol cannot be read", path, str(error)[:200]) from error
     return fs, inner

@@ -1,11 +1,12 @@
 """A database table or query as partitions by ranges of an integer key.
 
 A segment names the database without its password; the task finds the password where SQLAlchemy drivers look for it (a
-``.pgpass`` file, the driver's environment variables) or in ``DASKAE_DATABASE_URL`` on the worker. A database has no
-content
-id that could be known without reading it, so its segments are read in every run.
+``.pgpass`` file, the driver's environment variables) or in ``DASKAE_DATABASE_URL`` on the worker, which may hold
+several URLs, one a line. A database has no content id that could be known without reading it, so its segments are read
+in every run.
 """
 
+import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,12 @@ from daskae.partition import Segment
 from daskae.read.parquet import as_json
 
 BATCH_ROWS = 50_000
+ROW_BYTES = 100
+"""What a row is taken to weigh, where nothing but the number of rows is known."""
 URL_VARIABLE = "DASKAE_DATABASE_URL"
+
+_secret_urls: dict[str, str] = {}
+"""URLs with their passwords that this process was given, by the form that may be shown."""
 
 
 def is_database_url(text: str) -> bool:
@@ -33,6 +39,9 @@ def is_database_url(text: str) -> bool:
 def list_segments(url: str, settings: InputSettings) -> list[Segment]:
     """Cut a table or query into key ranges of equal width.
 
+    How many bytes a segment has is an estimate: the rows are counted and spread evenly over the ranges, at 100 bytes
+    a row.
+
     Raises
     ------
     SettingsError
@@ -40,23 +49,58 @@ def list_segments(url: str, settings: InputSettings) -> list[Segment]:
     InputError
         If the database, the table or the key cannot be read.
     """
-    source = _source(settings)
-    shown = sa.make_url(url).render_as_string(hide_password=True)
-    os.environ.setdefault(URL_VARIABLE, url)
     with _connected(url) as connection:
+        source = _source(settings, [], connection.dialect)
         columns = tuple(connection.execute(sa.select(sa.text("*")).select_from(source).limit(0)).keys())
-        ranges: list[tuple[int, int]] = [(0, 0)]
-        if settings.key is not None:
-            key: Any = sa.column(settings.key)
-            low, high = connection.execute(sa.select(sa.func.min(key), sa.func.max(key)).select_from(source)).one()
-            if low is None:
-                return []
-            ranges = _ranges(low, high, settings)
-    label = settings.table or "query"
+        rows = connection.execute(sa.select(sa.func.count()).select_from(source)).scalar_one()
+        ranges = [(0, 0)] if settings.key is None else _key_ranges(connection, settings, settings.key)
+    shown = _remembered(url)
+    label, nbytes = settings.table or "query", -(-rows * ROW_BYTES // max(1, len(ranges)))
     return [
-        Segment(shown, label, "sql", low, high, 0, secrets.token_hex(16), columns, _definition(settings))
+        Segment(shown, label, "sql", low, high, nbytes, secrets.token_hex(16), columns, _definition(settings))
         for low, high in ranges
     ]
+
+
+def _shown(url: str) -> str:
+    """Return a URL without its password.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read; nothing of it is shown, as nobody knows where its password is.
+    """
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except (sa.exc.SQLAlchemyError, ValueError):
+        raise InputError(
+            "a database URL cannot be read", url.partition("://")[0] + "://…",
+            allowed="driver://user:password@host/database", hint="write @, : and / in a password as %40, %3A and %2F",
+        ) from None  # fmt: skip
+
+
+def _remembered(url: str) -> str:
+    """Return a URL without its password, and keep the password for tasks of this process and of its workers."""
+    shown = _shown(url)
+    if shown != url:
+        _secret_urls[shown] = url
+        os.environ[URL_VARIABLE] = "\n".join(_secret_urls.values())
+    return shown
+
+
+def _with_password(shown: str) -> str:
+    """Return the URL behind the one of a segment: the one known here, or the same where drivers find the password."""
+    if shown in _secret_urls:
+        return _secret_urls[shown]
+    given = os.environ.get(URL_VARIABLE, "").split("\n")
+    return next((url for url in given if url and _shown(url) == shown), shown)
+
+
+def _key_ranges(connection: sa.Connection, settings: InputSettings, name: str) -> list[tuple[int, int]]:
+    source = _source(settings, [name], connection.dialect)
+    (key,) = source.c
+    low, high = connection.execute(sa.select(sa.func.min(key), sa.func.max(key))).one()
+    return [] if low is None else _ranges(low, high, settings)
 
 
 def _ranges(low: object, high: object, settings: InputSettings) -> list[tuple[int, int]]:
@@ -70,26 +114,44 @@ def _ranges(low: object, high: object, settings: InputSettings) -> list[tuple[in
 
 def _definition(settings: InputSettings) -> str:
     """What a task needs to rebuild the statement, kept in the segment's identity."""
-    import json
-
     return json.dumps({"table": settings.table, "query": settings.query, "key": settings.key})
 
 
-def _source(settings: InputSettings) -> Any:
+def _source(settings: InputSettings, columns: Sequence[str], dialect: sa.Dialect) -> sa.FromClause:
+    """Return the table or query with some columns, under the name ``source``.
+
+    Its columns are written with that name before them: SQLite takes a quoted name that is no column for a text.
+    """
+    named: list[sa.ColumnClause[Any]] = [sa.column(_quoted(name, dialect)) for name in dict.fromkeys(columns)]
     if settings.table is not None:
         schema, _, name = settings.table.rpartition(".")
-        return sa.table(name, schema=schema or None)
+        table = sa.table(_quoted(name, dialect), *named, schema=_quoted(schema, dialect) if schema else None)
+        return table.alias("source")
     if settings.query is not None:
-        return sa.text(f"({settings.query.strip().rstrip(';')}) AS source")
+        return sa.text(settings.query.strip().rstrip(";")).columns(*named).subquery("source")
     raise SettingsError("a database input needs a table or a query", "input.table", hint='set [input] table = "orders"')
+
+
+def _quoted(name: str, dialect: sa.Dialect) -> str:
+    """Return a name that is quoted even where SQLAlchemy does not know it for a word of SQL.
+
+    Not where names are kept in capitals (Oracle): in quotes, ``orders`` would be another name than ``ORDERS``.
+    """
+    return name if dialect.requires_name_normalize else sa.sql.quoted_name(name, True)
 
 
 class _connected:  # noqa: N801
     """A connection whose failures become InputErrors that hold no password."""
 
     def __init__(self, url: str) -> None:
-        self._shown = sa.make_url(url).render_as_string(hide_password=True)
-        self._engine = sa.create_engine(url)
+        self._shown = _shown(url)
+        try:
+            self._engine = sa.create_engine(url)
+        except (ImportError, sa.exc.SQLAlchemyError) as error:
+            raise InputError(
+                "a database's driver cannot be loaded", self._shown, str(error)[:200],
+                hint="install the driver, or name an installed one as in postgresql+psycopg://…",
+            ) from None  # fmt: skip
 
     def __enter__(self) -> sa.Connection:
         try:
@@ -108,21 +170,24 @@ class _connected:  # noqa: N801
 
 def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterator[Batch]:
     """Read some columns of a key range, rows in key order."""
-    import json
-
-    url = os.environ.get(URL_VARIABLE, segment.path)
-    settings = InputSettings(**json.loads(segment.identity))
-    key: Any = None if settings.key is None else sa.column(settings.key)
-    statement: Any = sa.select(*(sa.column(name) for name in columns)).select_from(_source(settings))
-    if key is not None:
-        statement = statement.where(key >= segment.start, key < segment.end).order_by(key)
-    with _connected(url) as connection:
+    with _connected(_with_password(segment.path)) as connection:
+        statement = _statement(segment, columns, connection.dialect)
         result = connection.execution_options(stream_results=True).execute(statement)
         for rows in result.partitions(BATCH_ROWS):
             cells = pl.DataFrame(
                 [tuple(row) for row in rows], schema=list(columns), orient="row", infer_schema_length=None
             )
             yield Batch(cells, cells.height, _RawRows(cells), (Span(index, cells.height),))
+
+
+def _statement(segment: Segment, columns: Sequence[str], dialect: sa.Dialect) -> Any:
+    settings = InputSettings(**json.loads(segment.identity))
+    keys = [] if settings.key is None else [settings.key]
+    source = _source(settings, [*columns, *keys], dialect)
+    statement = sa.select(*(source.c[name] for name in columns)).select_from(source)
+    for key in (source.c[name] for name in keys):
+        statement = statement.where(key >= segment.start, key < segment.end).order_by(key)
+    return statement
 
 
 class _RawRows:

@@ -12,7 +12,6 @@ from daskae.events import PlanReady
 from daskae.exchange import SLOTS, files_are_whole, load_manifest
 from daskae.monitor.memory import available_memory
 from daskae.partition import PartitionRef, PartitionResult, Segment
-from daskae.read.source import compression_of
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
 from daskae.schema import build_contract
@@ -128,15 +127,14 @@ def arrange(
     """Group segments into partitions, keeping groups whose output is there already.
 
     Partitions of earlier runs whose segments are all still in the input stay as they are; what is left is packed in
-    path
-    order. So a new file makes one new partition, and a removed one dissolves only its own.
+    path order. So a new file makes one new partition, and a removed one dissolves only its own.
     """
     by_id = {segment.content_id: segment for segment in segments}
     refs: list[PartitionRef] = []
     reused: dict[str, PartitionResult] = {}
     taken: set[str] = set()
     for ids, result in sorted(known.items(), key=lambda item: (-len(item[0]), item[0])):
-        if all(id_ in by_id and id_ not in taken for id_ in ids):
+        if ids and all(id_ in by_id and id_ not in taken for id_ in ids):
             ref = PartitionRef(tuple(by_id[id_] for id_ in ids))
             refs.append(ref)
             reused[ref.content_id] = result
@@ -163,14 +161,14 @@ def _expansion(segment: Segment) -> int:
     """Text bytes behind one stored byte, roughly."""
     if segment.kind == "parquet":
         return 4
-    return 6 if segment.compression or compression_of(segment.path) else 1
+    return 6 if segment.compression else 1
 
 
 def bucket_count(source: Source) -> int:
     """Choose the number of buckets from the input's bytes alone: a power of two."""
     text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
     wanted = -(-text_bytes // BUCKET_BYTES)
-    return min(SLOTS, 1 << max(0, (wanted - 1).bit_length()))
+    return min(SLOTS, 1 << (max(1, wanted) - 1).bit_length())
 
 
 def project_memory(
@@ -178,9 +176,9 @@ def project_memory(
 ) -> tuple[MemoryTerm, ...]:
     """Name what a worker's memory will be used for, at most.
 
-    The factors are measured on generated orders (peaks in ``events.jsonl``) with a margin: accepted rows are there up to
-    three times while they are sorted and written; a bucket takes ten times the text behind it while it is grouped, most
-    of it for sums of 128 bits and for memory that the allocators have not given back yet.
+    The factors are measured on generated orders (peaks in ``events.jsonl``) with a margin: accepted rows are there up
+    to three times while they are sorted and written; a bucket takes ten times the text behind it while it is grouped,
+    most of it for sums of 128 bits and for memory that the allocators have not given back yet.
     """
     at_once = (settings.workers or cores()) if engine == INLINE else 1
     largest = max((ref.nbytes * max(_expansion(s) for s in ref.segments) for ref in refs), default=0)

@@ -89,7 +89,7 @@ def _as_plain(cells: pl.DataFrame, contract: Contract) -> tuple[pl.DataFrame, li
     failures: list[Failure] = []
     for name, dtype in cells.schema.items():
         if dtype in (pl.Categorical, pl.Enum, pl.Binary):
-            text = cells[name].cast(pl.String, strict=False)
+            text = _decoded(cells[name]) if dtype == pl.Binary else cells[name].cast(pl.String)
             lost = text.is_null() & cells[name].is_not_null()
             if lost.any():
                 failures.append(Failure("invalid_encoding", name, lost))
@@ -98,6 +98,20 @@ def _as_plain(cells: pl.DataFrame, contract: Contract) -> tuple[pl.DataFrame, li
             texts = [None if value is None else str(value) for value in cells[name].to_list()]
             cells = cells.with_columns(pl.Series(name, texts, dtype=pl.String))
     return cells, failures
+
+
+def _decoded(values: pl.Series) -> pl.Series:
+    """Read bytes as UTF-8; null where they are not."""
+    try:
+        return values.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        texts: list[str | None] = []
+        for value in values.to_list():
+            try:
+                texts.append(None if value is None else value.decode())
+            except UnicodeDecodeError:
+                texts.append(None)
+        return pl.Series(values.name, texts, dtype=pl.String)
 
 
 def _blank_as_null(values: pl.Series) -> pl.Series:
