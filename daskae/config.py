@@ -65,7 +65,7 @@ class InputSettings(_Table):
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError):  # a folder of zones is an OSError
-            raise ValueError("no such time zone; give a name such as UTC or Europe/Berlin") from None
+            raise ValueError("the name of a time zone, such as UTC or Europe/Berlin") from None
         return name
 
 

@@ -23,7 +23,7 @@ from daskae.batch import Batch, Broken, RawRows, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
 from daskae.read.dialect import WHITESPACE, Dialect
-from daskae.read.records import Records, find_records, first_fields, first_record_end, last_record_end
+from daskae.read.records import Records, find_records, first_fields, header_end, last_record_end
 from daskae.read.source import RangeReader, open_stream
 
 WINDOW = 4 << 20
@@ -123,7 +123,7 @@ def _data_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[_
     for offset, data, records in record_windows(segment, dialect, window):
         if skip:
             skip = False
-            end = first_record_end(data, dialect, final=True)
+            end = header_end(data, dialect)
             offset, data, records = None if offset is None else offset + end, data[end:], None
         if data:
             yield offset, data, records

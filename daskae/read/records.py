@@ -96,6 +96,12 @@ def first_record_end(data: bytes, dialect: Dialect, *, final: bool) -> int:
     return line.end()
 
 
+def header_end(data: bytes, dialect: Dialect) -> int:
+    """Return the end of the first record that is not blank."""
+    start = len(data) - len(data.lstrip(b"\r\n"))
+    return start + first_record_end(data[start:], dialect, final=True)
+
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 

@@ -55,13 +55,14 @@ def scan_csv(path: str, label: str, dialect: Dialect, block_size: int, pool: Thr
         head = _stream_head(path, label, compression, dialect)
         with RangeReader(path) as reader:
             pieces = [_Piece(0, size, hash_range(reader, 0, size))]
-        columns, _ = _header(head, label, dialect)
+        columns = _header(head[_blank_lines(head) :], label, dialect)
     else:
         with RangeReader(path) as reader:
             head = reader.read(0, min(size, _HEADER_LIMIT))
-            bom = len(_BOM) if dialect.is_utf8 and head.startswith(_BOM) else 0
-            columns, _ = _header(head[bom:], label, dialect)
-            pieces = _cut(path, bom, size, dialect, block_size, pool)
+            first = len(_BOM) if dialect.is_utf8 and head.startswith(_BOM) else 0
+            first += _blank_lines(head[first:])
+            columns = _header(head[first:], label, dialect)
+            pieces = _cut(path, first, size, dialect, block_size, pool)
     return [
         Segment(
             path, label, "csv", piece.start, piece.end, piece.end - piece.start, piece.digest, columns, identity,
@@ -83,10 +84,15 @@ def _stream_head(path: str, label: str, compression: str, dialect: Dialect) -> b
     return head.removeprefix(_BOM)
 
 
-def _header(head: bytes, label: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
-    """Return the column names and the length of the header record."""
+def _blank_lines(head: bytes) -> int:
+    """Return the length of the blank lines that bytes begin with."""
+    return len(head) - len(head.lstrip(b"\r\n"))
+
+
+def _header(head: bytes, label: str, dialect: Dialect) -> tuple[str, ...]:
+    """Return the column names."""
     if dialect.header is not None:
-        return dialect.header, 0
+        return dialect.header
     end = first_record_end(head, dialect, final=True)
     try:
         names = [name.strip() for name in first_fields(head[:end], dialect)]
@@ -106,7 +112,7 @@ def _header(head: bytes, label: str, dialect: Dialect) -> tuple[tuple[str, ...],
                 "two columns have the same name", label, f"{name!r} at positions {names.index(name) + 1} and {i + 1}",
                 hint="name the columns yourself with input.header",
             )  # fmt: skip
-    return tuple(names), end
+    return tuple(names)
 
 
 def _cut(path: str, first: int, size: int, dialect: Dialect, block: int, pool: ThreadPoolExecutor) -> list[_Piece]:

@@ -153,12 +153,14 @@ def filesystem(path: str) -> tuple[Any, str]:
     Raises
     ------
     InputError
-        If nothing is known of the protocol, or what it needs is not installed.
+        If nothing is known of the protocol, what it needs is not installed, or an archive cannot be opened.
     """
+    import zipfile
+
     import fsspec
 
     try:
         fs, inner = fsspec.core.url_to_fs(path)
-    except (ImportError, ValueError) as error:
-        raise InputError("an input's protocol cannot be read", path, str(error)[:200]) from error
+    except (ImportError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise InputError("a URL cannot be opened", path, str(error)[:200]) from error
     return fs, inner

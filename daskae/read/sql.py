@@ -73,8 +73,9 @@ def _shown(url: str) -> str:
     try:
         return sa.make_url(url).render_as_string(hide_password=True)
     except (sa.exc.SQLAlchemyError, ValueError):
+        scheme, found, _ = url.partition("://")
         raise InputError(
-            "a database URL cannot be read", url.partition("://")[0] + "://…",
+            "a database URL cannot be read", f"{scheme}://…" if found else "a text without ://",
             allowed="driver://user:password@host/database", hint="write @, : and / in a password as %40, %3A and %2F",
         ) from None  # fmt: skip
 
