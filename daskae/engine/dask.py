@@ -43,6 +43,8 @@ def dask_settings(settings: ClusterSettings) -> dict[str, Any]:
             **ALLOCATOR_ENVIRONMENT,
         },
         "distributed.comm.timeouts.connect": "60s",
+        # The sampling profiler stops every worker thread a hundred times a second.
+        "distributed.worker.profile.enabled": False,
     }
 
 
