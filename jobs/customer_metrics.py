@@ -137,7 +137,6 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, metric
     """Run and turn every ending into an exit code and a plain text."""
     from daskae.run.ending import describe_failure
 
-    tune_allocators()
     try:
         from daskae.config import load_settings
 
@@ -198,4 +197,5 @@ def _print_summary(summary: "RunSummary", output: _Output) -> None:
 
 
 if __name__ == "__main__":
+    tune_allocators()
     raise SystemExit(main())
