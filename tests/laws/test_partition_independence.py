@@ -107,7 +107,11 @@ def test_every_block_size(header: bytes, rows: list[bytes], rules: list[dict[str
 def scheduler() -> Iterator[str]:
     """The address of a cluster that is not ours to start and stop."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, worker_dashboard_address=None
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
     ) as cluster:
         yield cluster.scheduler_address
 
