@@ -23,6 +23,7 @@ from daskae.batch import Batch, Broken, RawRows, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
 from daskae.read.dialect import WHITESPACE, Dialect
+from daskae.read.raw import decode_texts
 from daskae.read.records import Records, find_records, first_fields, header_end, last_record_end
 from daskae.read.source import RangeReader, open_stream
 
@@ -342,7 +343,7 @@ class _RawRecords:
         whole = pa.LargeBinaryArray.from_buffers(
             pa.large_binary(), len(starts), [None, pa.py_buffer(bounds), pa.py_buffer(self._window.data)]
         )
-        texts = _decoded(
+        texts = decode_texts(
             whole.take(pl.Series(rows).to_arrow()), "utf-8" if self._dialect.is_wide else self._dialect.encoding
         )
         return texts.str.strip_chars_end("\r\n"), self._offsets(starts[rows])
@@ -355,17 +356,6 @@ class _RawRecords:
         piece = np.searchsorted([item.start for item in pieces], starts, side="right") - 1
         shift = np.array([(item.offset or 0) - item.start for item in pieces])
         return pl.Series(starts + shift[piece], dtype=pl.Int64)
-
-
-def _decoded(values: pa.LargeBinaryArray, encoding: str) -> pl.Series:
-    """Bytes as text; what is not valid shows as a backslash escape."""
-    if encoding == "utf-8":
-        try:
-            return pl.Series(pl.from_arrow(values.cast(pa.large_string())))
-        except pa.ArrowInvalid:
-            pass
-    texts = [value.decode(encoding, "backslashreplace") for value in values.to_pylist()]
-    return pl.Series(texts, dtype=pl.String)
 
 
 def _with_headers_marked(batch: Batch, names: Sequence[str], dialect: Dialect) -> Batch:
@@ -391,15 +381,3 @@ def _with_headers_marked(batch: Batch, names: Sequence[str], dialect: Dialect) -
 
 def _stripped(fields: list[str]) -> list[str]:
     return [field.strip(" \t\ufeff") for field in fields]
-
-
-def read_records(
-    segment: Segment, dialect: Dialect, starts: Sequence[int], ends: Sequence[int]
-) -> tuple[pl.Series, pl.Series]:
-    """Read the raw text of some records by their places in the file; returns (texts, byte offsets)."""
-    with RangeReader(segment.path) as reader:
-        texts = [
-            reader.read(start, end - start).rstrip(b"\r\n").decode(dialect.encoding, "backslashreplace")
-            for start, end in zip(starts, ends, strict=True)
-        ]
-    return pl.Series(texts, dtype=pl.String), pl.Series(starts, dtype=pl.Int64)

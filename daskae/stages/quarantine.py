@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from daskae.batch import RowNumbers
 from daskae.exchange import commit_files, read_frame, read_slots
 from daskae.partition import PartitionRef
-from daskae.read.csv import read_records
+from daskae.read.raw import read_records
 from daskae.read.reader import raw_batches
 from daskae.stages.layout import Layout, PartLayout
 from daskae.stages.spec import Spec

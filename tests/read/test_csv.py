@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskae.errors import InputError, SettingsError
-from daskae.read.csv import raw_batches, read_records
+from daskae.read.csv import raw_batches
 from daskae.read.dialect import Dialect
+from daskae.read.raw import read_records
 
 from .naive import data_records
 from .reading import PLAIN, Row, cells, cut, read, read_bytes, reasons
