@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from daskae.allocators import ALLOCATOR_ENVIRONMENT
+
 # The default run is the same run everywhere; ``--hypothesis-profile=explore`` looks at other and more examples.
 hypothesis.settings.register_profile("daskae", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=300, database=None)
@@ -30,6 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _no_settings_from_outside() -> Iterator[None]:
     """Keep the developer's own ``DASKAE_…`` variables out, and those that a run sets from the next test."""
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("DASKAE_")}
+    for name in ALLOCATOR_ENVIRONMENT:  # Dask's nanny leaves what it sets for workers in this process, too
+        os.environ.pop(name, None)
     data = before.get("DASKAE_TEST_DATA")
     if data is not None:
         os.environ["DASKAE_TEST_DATA"] = data

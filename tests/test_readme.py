@@ -1,0 +1,53 @@
+"""What the README shows works as it stands there."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ORDERS = "order_id,customer_id,order_date,amount\n1,A,2024-01-06,5.25\n2,A,2024-01-08,7\n3,B,2024-01-07,1.10\n"
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def run(command: list[str], folder: Path) -> dict[str, object]:
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, object] = json.loads(done.stdout)
+    return document
+
+
+def test_the_metric_of_ten_lines(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(block("python"))
+    (tmp_path / "orders.csv").write_text(ORDERS)
+    document = run(["shop.py", "orders.csv", "--to", "out", "--json", "--quiet"], tmp_path)
+    assert document["status"] == "done"
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(tmp_path / "out" / "customer_metrics").to_pylist()
+    found = {row["customer_id"]: (str(row["largest_order"]), row["weekend_orders"]) for row in rows}
+    assert found == {"A": ("7.0000", 1), "B": ("1.1000", 1)}
+
+
+def test_the_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text(block("toml"))
+    (tmp_path / "lines.csv").write_text(
+        "InvoiceNo,CustomerID,InvoiceDate,Quantity,UnitPrice,Country\n"
+        "1,17850.0,2011-12-01 08:26:00,6,2.55,UK\n"
+        "1,17850.0,2011-12-01 08:26:00,6,2.55,UK\n"
+        "2,17850.0,2011-12-02 08:26:00,-1,1,UK\n"
+    )
+    command = ["-m", "jobs.customer_metrics", "lines.csv", "--config", "shop.toml", "--to", "out", "--json", "--quiet"]
+    document = run(command, tmp_path)
+    assert document["rows"] == {
+        "read": 3,
+        "accepted": 1,
+        "rejected": 2,
+        "rejected_by_rule": {"non_positive_quantity": 1, "exact_duplicate": 1},
+    }
