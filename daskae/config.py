@@ -135,7 +135,7 @@ class QualitySettings(_Table):
 class ClusterSettings(_Table):
     """``[cluster]``: how the engine is started and watched."""
 
-    inline_below: Bytes = 512 << 20
+    inline_below: Bytes = 1 << 30
     """Inputs smaller than this run in this process, on all cores, where no cluster was asked for."""
     worker_ttl: str = "60s"
     """Silence after which a worker is taken for lost."""
