@@ -2,18 +2,18 @@
 
 Batches of a few megabytes come and go thousands of times. With default settings every allocator on the way (the C
 library's, Polars' and Arrow's) returns pages in between, and fetching them again is two thirds of all page faults and
-about a tenth of a run's time (measured on generated orders). What is kept is bounded by the peak and given back after
-two seconds of rest.
+about a tenth of a run's time (measured on generated orders). What is kept is given back after half a
+second of rest.
 """
 
 import os
 import sys
 
 ALLOCATOR_ENVIRONMENT = {
-    "_RJEM_MALLOC_CONF": "dirty_decay_ms:2000,muzzy_decay_ms:2000",
-    "MIMALLOC_PURGE_DELAY": "2000",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:500,muzzy_decay_ms:500",
+    "MIMALLOC_PURGE_DELAY": "500",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
 }
 """For processes to be started; the libraries look at it when they are loaded."""
 
@@ -30,6 +30,6 @@ def tune_allocators() -> None:
         try:
             library = ctypes.CDLL(None)
             library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-            library.mallopt(_M_TRIM_THRESHOLD, 1 << 29)
+            library.mallopt(_M_TRIM_THRESHOLD, 1 << 26)
         except (OSError, AttributeError):
             return  # another C library; nothing is lost but speed
