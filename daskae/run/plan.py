@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from daskae.config import Settings
@@ -218,8 +217,3 @@ def damaged_parts(plan: Plan) -> list[int]:
         if ref.content_id in plan.reused
         and not files_are_whole(plan.folders[i], list(plan.reused[ref.content_id].files.values()), thorough=True)
     ]
-
-
-def as_of_text(day: date | None) -> str:
-    """Write a day, or nothing."""
-    return day.isoformat() if day else ""
