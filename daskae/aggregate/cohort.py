@@ -180,6 +180,6 @@ def cohort_table(cells: Sequence[Cell], as_of: date, scale: int) -> pa.Table:
 
 def rows_to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     """Make an Arrow table of a few rows; through Polars, because Arrow's own way imports pandas."""
-    types = pl.DataFrame(pl.from_arrow(schema.empty_table())).schema
+    types = pl.Schema(schema)
     frame = pl.DataFrame(list(rows), schema=types, orient="row")
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)

@@ -27,7 +27,7 @@ from daskae.read.raw import decode_texts
 from daskae.read.records import Records, find_records, first_fields, header_end, last_record_end
 from daskae.read.source import RangeReader, open_stream
 
-WINDOW = 4 << 20
+WINDOW = 8 << 20
 _NOT_UTF8 = "not-utf8"
 
 
@@ -226,23 +226,17 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-_GROUP = 32
-
-
 def _unparsable(text: bytes, records: Records) -> list[Broken]:
     """Name the records that are malformed or hold bytes that are not valid text."""
     message = "a quoted field is not closed, or is followed by other text"
     found = {row: Broken(row, "malformed_quoting", message) for row in np.flatnonzero(records.malformed).tolist()}
     if not _is_utf8(text):
-        # Valid groups of records are passed over at once: an error's position costs a copy of all that follows it.
-        starts = [*records.starts[::_GROUP].tolist(), len(text)]
-        for i in range(len(starts) - 1):
-            if _is_utf8(text[starts[i] : starts[i + 1]]):
-                continue
-            for row in range(i * _GROUP, min((i + 1) * _GROUP, len(records.starts))):
-                if not _is_utf8(text[int(records.starts[row]) : int(records.ends[row])]):
-                    invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
-                    found.setdefault(row, invalid)
+        # An error's position costs a copy of all that follows it, so each record with more than ASCII is tried alone.
+        high = np.maximum.reduceat(np.frombuffer(text, np.uint8), records.starts) > 127
+        for row in np.flatnonzero(high).tolist():
+            if not _is_utf8(text[int(records.starts[row]) : int(records.ends[row])]):
+                invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
+                found.setdefault(row, invalid)
     return [found[row] for row in sorted(found)]
 
 

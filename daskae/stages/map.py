@@ -183,16 +183,18 @@ class _Output:
 
 def _broken_rows(batch: Batch, schema: pl.Schema) -> pl.DataFrame:
     """Describe records that could not be split into cells."""
-    return pl.DataFrame(
-        {
-            "row": [item.row for item in batch.broken],
-            "reason": [item.reason for item in batch.broken],
-            "reasons": [[item.reason] for item in batch.broken],
-            "column": [None for _ in batch.broken],
-            "value": [item.message for item in batch.broken],
-        },
-        schema=schema,
+    if not batch.broken:
+        return pl.DataFrame(schema=schema)
+    reasons = pl.Series("reason", [item.reason for item in batch.broken], dtype=pl.String)
+    frame = pl.DataFrame(
+        [
+            pl.Series("row", [item.row for item in batch.broken], dtype=pl.Int64),
+            reasons,
+            reasons.alias("reasons").reshape((-1, 1)).arr.to_list(),
+            pl.Series("value", [item.message for item in batch.broken], dtype=pl.String),
+        ]
     )
+    return frame.with_columns(pl.lit(None, dtype=pl.String).alias("column")).select(schema.names())
 
 
 def to_units(values: pl.Series) -> pl.Series:

@@ -89,7 +89,7 @@ def _read_lines(task: ReduceTask, layout: Layout) -> tuple[pl.DataFrame, pl.Seri
     encoded = whole[CUSTOMER].combine_chunks().dictionary_encode()
     names = pl.Series(CUSTOMER, pl.from_arrow(encoded.dictionary), dtype=pl.String)
     frame = pl.DataFrame(pl.from_arrow(whole.drop_columns([CUSTOMER])))
-    codes = pl.Series(CODE, np.asarray(encoded.indices).astype(np.uint32))
+    codes = pl.Series(CODE, pl.from_arrow(encoded.indices)).cast(pl.UInt32)
     return frame.with_columns(codes, pl.Series("part", np.concatenate(parts))), names
 
 

@@ -116,7 +116,12 @@ def _decoded(values: pl.Series) -> pl.Series:
 
 def _blank_as_null(values: pl.Series) -> pl.Series:
     """Make texts of blanks only null; other texts stay as they are, blanks included."""
-    return _text_as_null(values, values.str.strip_chars() == "")
+    # What begins with a visible ASCII character, as nearly all do, need not be stripped to be known.
+    doubtful = ((values < "!") | (values >= "\x7f")).fill_null(False)
+    if not doubtful.any():
+        return values
+    rows = doubtful.arg_true()
+    return _text_as_null(values, doubtful.scatter(rows, values.gather(rows).str.strip_chars() == ""))
 
 
 def _text_as_null(values: pl.Series, empty: pl.Series) -> pl.Series:
@@ -264,8 +269,7 @@ def _decimal_text(text: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
         result = result.scatter(rows, again)
         failed = failed.scatter(rows, again.is_null() & (stripped != ""))
     # The parser rounds what has more digits than fit, so those texts are read again, exactly.
-    digits = text.str.len_bytes().cast(pl.Int32) - text.str.find(".", literal=True).cast(pl.Int32) - 1
-    doubtful = ((digits > scale) | text.str.contains("[eE]")).fill_null(False)
+    doubtful = text.str.contains(rf"[eE]|\.[0-9]{{{scale + 1}}}").fill_null(False)
     if doubtful.any():
         rows = doubtful.arg_true()
         texts = text.gather(rows).str.strip_chars()
