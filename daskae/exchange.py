@@ -1,14 +1,14 @@
 """Rows between map and reduce, as files; and how a task's output becomes durable.
 
-A file holds record batches whose rows are sorted by *slot*, one of 256 equal ranges of a stable hash, and says for
-each batch
-where each slot begins. A reduce task maps the file into memory and touches only its slots. Buckets are runs of slots,
-so
-their number can follow the size of the input while files of earlier runs stay useful.
+A file holds rows sorted by *slot*, one of 256 equal ranges of a stable hash, as record batches of a few thousand rows;
+each holds a run of slots and says where each begins. A reduce task reads only the batches of its slots. Buckets are
+runs of slots, so their number can follow the size of the input while files of earlier runs stay useful. Batches are
+read, not mapped into memory: a page fault maps up to two megabytes around what is touched, and hundreds of those made
+the resident memory of a task grow with the number of files.
 
 A task writes its files under names of its own attempt and then links a manifest to the final name. The link is the
-commit:
-it fails if somebody was first, so of two attempts one wins, and a killed one leaves only files that no manifest names.
+commit: it fails if somebody was first, so of two attempts one wins, and a killed one leaves only files that no manifest
+names.
 """
 
 import json
@@ -33,6 +33,9 @@ from daskae.partition import ExchangeFile
 SLOTS = 256
 MANIFEST = "manifest.json"
 _OFFSETS = "slot_offsets"
+_GROUPS = b"slot_groups"
+_GROUP_ROWS = 4096
+"""Rows of a record batch, roughly, in files that are large enough."""
 _READ_WINDOW = 4 << 20
 
 
@@ -61,24 +64,33 @@ class ExchangeWriter:
             self._writer = None
 
     def append(self, frame: pl.DataFrame, slots: NDArray[np.uint16]) -> None:
-        """Sort rows by slot, keeping their order within one, and write them as a batch."""
+        """Sort rows by slot, keeping their order within one, and write them as a batch for each group of slots."""
+        if not frame.height:
+            return
         order = np.argsort(slots, kind="stable")
-        self._write(frame[order], np.searchsorted(slots[order], np.arange(SLOTS + 1)).astype("<i8"))
+        batch = _to_batch(frame[order])
+        starts = np.searchsorted(slots[order], np.arange(SLOTS + 1)).astype("<i8")
+        self._open(batch.schema, min(SLOTS, max(1, 1 << (frame.height // _GROUP_ROWS).bit_length() >> 1)))
+        width = SLOTS // self._groups
+        for first in range(0, SLOTS, width):
+            here = starts.clip(starts[first], starts[first + width])
+            self._write(batch.slice(here[0], here[-1] - here[0]), here - here[0])
 
     def append_unsorted(self, frame: pl.DataFrame) -> None:
         """Write rows that belong to no slot, as they are; they are read as slot 0."""
-        offsets = np.full(SLOTS + 1, frame.height, "<i8")
-        offsets[0] = 0
-        self._write(frame, offsets)
+        batch = _to_batch(frame)
+        self._open(batch.schema, 1)
+        self._write(batch, np.array([0] + [frame.height] * SLOTS, "<i8"))
 
-    def _write(self, frame: pl.DataFrame, offsets: NDArray[np.int64]) -> None:
-        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    def _open(self, schema: pa.Schema, groups: int) -> None:
         if self._writer is None:
+            self._groups = groups
             self._sink = pa.OSFile(str(self._folder / self.name), "wb")
-            self._writer = pa.ipc.new_file(self._sink, table.schema)
-        for batch in table.to_batches():
-            self._writer.write_batch(batch, custom_metadata={_OFFSETS: offsets.tobytes()})
-        self._rows += frame.height
+            self._writer = pa.ipc.new_file(self._sink, schema.with_metadata({_GROUPS: str(groups).encode()}))
+
+    def _write(self, batch: pa.RecordBatch, offsets: NDArray[np.int64]) -> None:
+        self._writer.write_batch(batch, custom_metadata={_OFFSETS: offsets.tobytes()})
+        self._rows += batch.num_rows
 
     def finish(self) -> ExchangeFile | None:
         """Close the file and describe it; None if nothing was written."""
@@ -87,6 +99,11 @@ class ExchangeWriter:
         self.__exit__()
         size, checksum = file_checksum(self._folder / self.name)
         return ExchangeFile(self.name, self._rows, size, checksum)
+
+
+def _to_batch(frame: pl.DataFrame) -> pa.RecordBatch:
+    """Return at least one row as one batch."""
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks().to_batches()[0]
 
 
 def file_checksum(path: Path) -> tuple[int, str]:
@@ -109,14 +126,21 @@ def read_slots(path: Path, first: int, last: int, columns: Sequence[str] | None 
         If the file is missing or not readable.
     """
     try:
-        with pa.memory_map(str(path)) as source:
+        with pa.OSFile(str(path)) as source:
             reader = pa.ipc.open_file(source)
+            if columns is not None:
+                fields = [reader.schema.get_field_index(name) for name in columns]
+                reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+            groups = int(reader.schema.metadata[_GROUPS])
             for i in range(reader.num_record_batches):
+                group, width = i % groups, SLOTS // groups
+                if group * width >= last or (group + 1) * width <= first:
+                    continue
                 batch, metadata = reader.get_batch_with_custom_metadata(i)
                 offsets = np.frombuffer(metadata[_OFFSETS.encode()], "<i8")
                 start, stop = int(offsets[first]), int(offsets[last])
                 if stop > start:
-                    table = pa.Table.from_batches([batch.slice(start, stop - start)])
+                    table = pa.Table.from_batches([batch.slice(start, stop - start)]).replace_schema_metadata()
                     yield table.select(list(columns)) if columns is not None else table
     except (OSError, pa.ArrowException, KeyError, TypeError) as error:
         raise ExchangeError("an intermediate file is damaged or gone", str(path), str(error)[:200]) from error

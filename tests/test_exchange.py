@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SLOT = st.integers(0, 5) | st.integers(0, SLOTS - 1)
 
 
-@given(batches=st.lists(st.lists(SLOT, max_size=12), min_size=1, max_size=3), first=SLOT, width=st.integers(1, SLOTS))
+@given(batches=st.lists(st.lists(SLOT, max_size=12), max_size=3).filter(any), first=SLOT, width=st.integers(1, SLOTS))
 @settings(max_examples=60)
 def test_slots_come_back_in_order(folder: Path, batches: list[list[int]], first: int, width: int) -> None:
     path = folder / write(folder, *batches).name
@@ -65,6 +66,17 @@ def test_slots_come_back_in_order(folder: Path, batches: list[list[int]], first:
     assert found == expected
     assert read_frame([path], first, last).height == len(expected)
     path.unlink()
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (3, 17), (64, 128), (255, SLOTS), (0, SLOTS)])
+def test_a_file_of_many_batches_is_read_where_needed(tmp_path: Path, first: int, last: int) -> None:
+    slots = np.random.default_rng(1).integers(0, SLOTS, 40_000).tolist()
+    path = tmp_path / write(tmp_path, slots, slots[:9], slots[::-1]).name
+    with pa.OSFile(str(path)) as source:
+        assert pa.ipc.open_file(source).num_record_batches == 3 * 8
+    frame = read_frame([path], first, last)
+    assert sorted(frame["n"]) == [n for n, slot in enumerate(slots + slots[:9] + slots[::-1]) if first <= slot < last]
+    assert read_frame([path], first, last, ["s"]).equals(frame.select("s"))
 
 
 def test_some_columns_of_several_files(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from daskae.read.dialect import Dialect
 from daskae.schema import Column, Contract
 from daskae.validate.rules import ALL_COLUMNS, Rule
 
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
 """Raised whenever the files between the stages change their meaning."""
 
 _ORDER_COLUMNS = ("customer_id", "order_id", "order_date", "amount", "lines")

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from daskae.exchange import ExchangeWriter, commit_files, read_slots
+from daskae.exchange import ExchangeWriter, commit_files, read_frame, read_slots
 from daskae.stages.layout import Layout
 
 POSITION = "_position"
@@ -61,11 +61,12 @@ def _candidates(task: UniqueTask, layout: Layout) -> tuple[pl.DataFrame, int]:
         return pl.DataFrame(), len(hashes)
     found = []
     for part, path in paths:
-        for table in read_slots(path, task.first, task.last):
-            frame = pl.DataFrame(pl.from_arrow(table))
-            frame = frame.filter(pl.col("key_hash").is_in(wanted.implode()))
-            position = pl.Series(POSITION, layout.positions(part, frame["seq"]))
-            found.append(frame.with_columns(position, pl.lit(part, dtype=pl.UInt32).alias("part")))
+        frame = read_frame([path], task.first, task.last)
+        if not frame.height:
+            continue
+        frame = frame.filter(pl.col("key_hash").is_in(wanted.implode()))
+        position = pl.Series(POSITION, layout.positions(part, frame["seq"]))
+        found.append(frame.with_columns(position, pl.lit(part, dtype=pl.UInt32).alias("part")))
     return pl.concat(found), len(hashes)
 
 
