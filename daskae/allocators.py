@@ -12,7 +12,7 @@ import sys
 ALLOCATOR_ENVIRONMENT = {
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:500,muzzy_decay_ms:500",
     "MIMALLOC_PURGE_DELAY": "500",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
 }
 """For processes to be started; the libraries look at it when they are loaded."""
@@ -29,7 +29,7 @@ def tune_allocators() -> None:
 
         try:
             library = ctypes.CDLL(None)
-            library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            library.mallopt(_M_MMAP_THRESHOLD, 1 << 25)
             library.mallopt(_M_TRIM_THRESHOLD, 1 << 26)
         except (OSError, AttributeError):
             return  # another C library; nothing is lost but speed
