@@ -35,6 +35,8 @@ COHORT_SCHEMA_NAMES = (
 Months = NDArray[np.int32]
 _DAY_MICROSECONDS = 86_400_000_000
 _BITMAP_BYTES = 64 << 20
+_WIDTH = 1 << 20
+"""More than any month's number."""
 
 
 def month_numbers(times: pl.Series) -> Months:
@@ -78,23 +80,29 @@ def bucket_cells(orders: pl.DataFrame, states: pl.DataFrame, key: str) -> list[C
     """
     first, last = month_numbers(states["first"]), month_numbers(states["last"])
     month, code = month_numbers(orders["order_date"]), orders[key].to_numpy()
-    placed = pl.DataFrame({"cohort": first[code], "month": month, "amount": orders["amount"]})
-    revenue = placed.group_by("cohort", "month").agg(
+    placed = pl.DataFrame({"cell": _cells(first[code], month), "amount": orders["amount"]})
+    revenue = placed.group_by("cell").agg(
         pl.len().alias("orders"), pl.col("amount").cast(pl.Int128).sum().alias("revenue")
     )
     visitor, visited = _distinct_visits(code, month, len(first))
-    active = (
-        pl.DataFrame({"cohort": first[visitor], "month": visited})
-        .group_by("cohort", "month")
-        .agg(pl.len().alias("active"))
-    )
-    ended = pl.DataFrame({"cohort": first, "month": last}).group_by("cohort", "month").agg(pl.len().alias("ended"))
-    cells = revenue.join(active, on=["cohort", "month"], how="full", coalesce=True)
-    cells = cells.join(ended, on=["cohort", "month"], how="full", coalesce=True).sort("cohort", "month")
+    active = _counts(_cells(first[visitor], visited), "active")
+    ended = _counts(_cells(first, last), "ended")
+    cells = revenue.join(active, on="cell", how="full", coalesce=True)
+    cells = cells.join(ended, on="cell", how="full", coalesce=True).sort("cell")
+    cells = cells.with_columns((pl.col("cell") // _WIDTH).alias("cohort"), (pl.col("cell") % _WIDTH).alias("month"))
     rows = cells.select("cohort", "month", "active", "orders", "revenue", "ended").fill_null(0).iter_rows()
     return [
         [cohort, month, active, orders, str(revenue), ended] for cohort, month, active, orders, revenue, ended in rows
     ]
+
+
+def _cells(cohort: Months, month: Months) -> NDArray[np.int64]:
+    """Number the pairs of cohort and month; grouping by one number takes two thirds of the time of two."""
+    return cohort.astype(np.int64) * _WIDTH + month
+
+
+def _counts(cells: NDArray[np.int64], name: str) -> pl.DataFrame:
+    return pl.DataFrame({"cell": cells}).group_by("cell").agg(pl.len().alias(name))
 
 
 def merge_cells(parts: Iterable[Sequence[Cell]]) -> list[Cell]:
