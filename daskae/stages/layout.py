@@ -8,7 +8,6 @@ into its place in the input, which decides who was first among duplicates, whate
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +47,6 @@ class Layout:
         """List (partition, file) for a role."""
         found = ((i, part.path(role)) for i, part in enumerate(self.parts))
         return [(i, path) for i, path in found if path is not None]
-
-    @cached_property
-    def is_ordered(self) -> bool:
-        """Whether partitions follow each other in the input, so that comparing (partition, row) is enough."""
-        flat = [row for part in self.parts for row in part.overall]
-        return flat == sorted(flat)
 
     def positions(self, part: int, seq: pl.Series) -> NDArray[np.int64]:
         """Turn row numbers of a partition into places in the whole input."""

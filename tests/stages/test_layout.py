@@ -55,8 +55,3 @@ def test_what_tasks_are_told(tmp_path: Path) -> None:
     assert layout.paths("keys-0") == []
     layout.save(tmp_path / "layout.json")
     assert Layout.load(tmp_path / "layout.json") == layout
-
-
-def test_whether_partitions_follow_each_other() -> None:
-    assert layout_of([[("a", 0, 3)], [("a", 5, 1), ("b", 0, 2)]]).is_ordered
-    assert not layout_of([[("a", 0, 3), ("b", 0, 2)], [("a", 5, 1)]]).is_ordered
