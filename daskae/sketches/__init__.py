@@ -1,0 +1,1 @@
+"""Small states that stand for many values, merge exactly and say how far they can be off."""
