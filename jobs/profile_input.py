@@ -1,0 +1,171 @@
+"""Profile order files: what every column holds, and settings that fit.
+
+    python -m jobs.profile_input orders/ --out profile
+
+The folder then holds ``profile.json`` and ``settings.toml``: columns mapped onto the order contract, and rules of which
+each holds for the data profiled. Read it through, then give it to ``jobs.customer_metrics`` with ``--config``.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from daskae import __version__
+from daskae.allocators import tune_allocators
+from daskae.errors import DaskaeError
+
+if TYPE_CHECKING:
+    from daskae.config import Settings
+    from daskae.run.profile import InputProfile
+
+_EPILOGUE = """Exit codes: 0 done; 1 failed; 2 usage or settings; 75 try again later; 130/143 interrupted."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; ``sys.argv`` unless given.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    app = App(
+        name="profile_input",
+        help=f"{__doc__.splitlines()[0] if __doc__ else ''}\n\n{_EPILOGUE}",
+        version=__version__,
+        usage="Usage: python -m jobs.profile_input INPUT... [OPTIONS]",
+        result_action="return_value",
+    )
+
+    @app.default
+    def command(
+        *inputs: str,
+        config: Path | None = None,
+        out: Path = Path("profile"),
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        cluster: str | None = None,
+        workers: int | None = None,
+        memory_limit: str | None = None,
+        block_size: str | None = None,
+        work_dir: Path | None = None,
+        fresh: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        quiet: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        verbose: Annotated[int, Parameter(alias=["-v"], count=True, negative=(), show_default=False)] = 0,
+    ) -> int:
+        """Read files once, tell what every column holds, and suggest settings whose every rule holds for them.
+
+        Parameters
+        ----------
+        inputs
+            Files, folders, patterns or fsspec URLs; CSV (plain, gzip, zstd, bz2, xz) or Parquet; or a database URL.
+        config
+            Settings in TOML; the tables [input] and [money] say how the files are read.
+        out
+            Folder for profile.json and settings.toml.
+        delimiter
+            What stands between two cells of a CSV file. [default: ,]
+        encoding
+            How CSV files are written. [default: utf-8]
+        cluster
+            auto, inline, local, tcp://…, tls://… or a scheduler FILE.json. [default: auto]
+        workers
+            Worker processes or threads of this machine. [default: one a core]
+        memory_limit
+            Bytes a worker may use, such as 2GB. [default: its share of what is free]
+        block_size
+            Bytes of a large file that one task reads. [default: 64MiB]
+        work_dir
+            Where intermediate results are kept. [default: .daskae]
+        fresh
+            Use nothing of earlier runs.
+        json
+            Print the profile as one JSON document to stdout instead of text.
+        quiet
+            No progress on stderr.
+        verbose
+            Say more; twice shows tracebacks.
+        """
+        dialect = {"delimiter": delimiter, "encoding": encoding}
+        given = {
+            "inputs": list(inputs) or None, "cluster_name": cluster, "workers": workers, "memory_limit": memory_limit,
+            "block_size": block_size, "work_dir": work_dir, "fresh": fresh or None,
+            "input": {name: value for name, value in dialect.items() if value is not None} or None,
+        }  # fmt: skip
+        flags = {name: value for name, value in given.items() if value is not None}
+        return _guarded(flags, config, out, json, quiet, verbose)
+
+    try:
+        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def _guarded(flags: dict[str, Any], config: Path | None, out: Path, as_json: bool, quiet: bool, verbose: int) -> int:
+    """Run and turn every ending into an exit code and a plain text."""
+    from daskae.run.ending import describe_failure
+
+    try:
+        from daskae.config import load_settings
+        from daskae.run.profile import write_profile
+
+        profile = _profile(load_settings(flags, config), quiet)
+        written = write_profile(profile, out)
+        _print(profile, [str(path) for path in written], as_json)
+    except DaskaeError as error:
+        print(describe_failure(error, verbose), file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of stdout has gone; the files are written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt as error:
+        print("\ninterrupted; finished parts are kept, run the same command again to go on", file=sys.stderr)
+        return 143 if type(error).__name__ == "Terminated" else 130
+    except Exception as error:
+        print(describe_failure(error, verbose), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _profile(settings: "Settings", quiet: bool) -> "InputProfile":
+    from daskae.monitor.progress import TerminalProgress
+    from daskae.run.job import terminate_like_interrupt
+    from daskae.run.profile import profile_input
+
+    with terminate_like_interrupt():
+        if quiet:
+            return profile_input(settings)
+        with TerminalProgress(sys.stderr) as progress:
+            return profile_input(settings, [progress])
+
+
+def _print(profile: "InputProfile", written: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**profile.document, "written": list(written)}, indent=2))
+        return
+    import shutil
+
+    from daskae.report.profile_text import render_profile
+
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    width = min(110, shutil.get_terminal_size().columns)
+    print(render_profile(profile.document, color=color, width=width), end="")
+    for path in written:
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    tune_allocators()
+    raise SystemExit(main())
