@@ -1,0 +1,1 @@
+"""Rules that people have written for other tools, as rules of this one."""
