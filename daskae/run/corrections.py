@@ -1,0 +1,162 @@
+"""Corrections of rejected rows, kept in the work directory: input, not cache.
+
+One Parquet file holds them all; it is replaced whole, so a reader finds the old or the new one. A correction belongs to
+a piece of a source, known by its place and the hash of its bytes: while the piece is the same, every run over the file
+takes the corrected record in place of the source's.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from daskae.errors import InputError
+from daskae.faults import crash_point
+
+_FOLDER = "corrections"
+_FILE = "corrections.parquet"
+_KEY = ("label", "position", "by_row", "piece_start", "piece_end", "piece_digest")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The text that stands in for one record of a source."""
+
+    label: str
+    position: int
+    """Byte offset of the record, or its row in the file from 0."""
+    by_row: bool
+    """Whether the position is a row."""
+    text: str
+    piece_start: int
+    piece_end: int
+    piece_digest: str
+    row_number: int
+    run_id: str
+    """Run that rejected the row."""
+
+
+_TYPES: dict[Any, pl.DataType] = {int: pl.Int64(), str: pl.String(), bool: pl.Boolean()}
+_SCHEMA = pl.Schema({field.name: _TYPES[field.type] for field in fields(Correction)})
+
+
+def corrections_path(work: Path) -> Path:
+    """Return where a work directory keeps its corrections."""
+    return work / _FOLDER / _FILE
+
+
+def load_corrections(work: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read all corrections, in the order they came; an empty frame where there are none.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    path = corrections_path(work)
+    names = list(columns or _SCHEMA)
+    if not path.exists():
+        return pl.DataFrame(schema={name: _SCHEMA[name] for name in names})
+    try:
+        return pl.read_parquet(path, columns=names, memory_map=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            "the corrections of rejected rows cannot be read", str(path), str(error)[:200],
+            hint="remove the file to go on without them",
+        ) from error  # fmt: skip
+
+
+def count_corrections(work: Path) -> dict[str, int]:
+    """Return how many corrections each file has."""
+    labels = load_corrections(work, ["label"])["label"]
+    return dict(labels.value_counts(sort=False).sort("label").iter_rows())
+
+
+def store_corrections(work: Path, found: Sequence[Correction]) -> int:
+    """Add corrections, durably and all or none; of two for one record the later one counts.
+
+    Returns
+    -------
+    int
+        How many say something new.
+
+    Raises
+    ------
+    InputError
+        If they cannot be written.
+    """
+    added = pl.DataFrame({name: [getattr(item, name) for item in found] for name in _SCHEMA}, schema=_SCHEMA)
+    with _locked(work):
+        known = load_corrections(work)
+        new = added.join(known, on=[*_KEY, "text"], how="anti").height
+        if new:
+            _replace(work, pl.concat([known, added]).unique(list(_KEY), keep="last", maintain_order=True))
+    return new
+
+
+def forget_corrections(work: Path, labels: Sequence[str] | None) -> int:
+    """Remove the corrections of some files, or of all; returns how many there were.
+
+    Raises
+    ------
+    InputError
+        If they cannot be written.
+    """
+    if not corrections_path(work).exists():
+        return 0
+    with _locked(work):
+        known = load_corrections(work)
+        kept = known.clear() if labels is None else known.filter(~pl.col("label").is_in(list(labels)))
+        if kept.height < known.height:
+            _replace(work, kept)
+        return known.height - kept.height
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Change the file one after the other; the kernel frees the lock of a process that dies."""
+    folder = work / _FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(work: Path, table: pl.DataFrame) -> None:
+    path = corrections_path(work)
+    temporary = path.with_name(f"{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            table.write_parquet(file)
+            file.flush()
+            os.fsync(file.fileno())
+        crash_point("corrections.before_rename")
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    crash_point("corrections.stored")
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        "corrections cannot be written", str(path), error.strerror or str(error), hint="free some space, or give access"
+    )
