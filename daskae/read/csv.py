@@ -23,8 +23,9 @@ from daskae.batch import Batch, Broken, RawRows, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
 from daskae.read.dialect import WHITESPACE, Dialect
+from daskae.read.marks import ends_in_escape, with_long_delimiter, with_short_delimiter
 from daskae.read.raw import decode_texts
-from daskae.read.records import Records, find_records, first_fields, header_end, last_record_end
+from daskae.read.records import Records, find_records, first_fields, header_end, last_record_end, lines_end
 from daskae.read.source import RangeReader, open_stream
 
 WINDOW = 8 << 20
@@ -75,6 +76,12 @@ def read_batches(
         yield _batch(item, dialect, columns(segments[item.pieces[0].segment]))
 
 
+def parse_records(texts: Sequence[str], names: Sequence[str], dialect: Dialect, columns: Sequence[str]) -> Batch:
+    """Read texts, each of them one whole record, as the rows of one batch; their places are unknown."""
+    data = "\n".join(texts).encode("utf-8", "surrogatepass")
+    return _batch(_Window(data, (_Piece(0, 0, None),), tuple(names)), replace(dialect, encoding="utf-8"), columns)
+
+
 def raw_batches(segment: Segment, dialect: Dialect, window: int = WINDOW) -> Iterator[tuple[int, RawRows]]:
     """Yield (records, function that gives their raw text) of each window, without parsing cells."""
     for item in _windows([segment], dialect, window):
@@ -109,7 +116,9 @@ def _windows(segments: Sequence[Segment], dialect: Dialect, window: int) -> Iter
 
 
 def _leaks(data: bytes, dialect: Dialect, records: Records | None) -> bool:
-    """Whether a quote in these bytes might be closed by what is put behind them."""
+    """Whether what is put behind these bytes might be taken as part of them, by an open quote or an escape."""
+    if dialect.escape_byte and dialect.escape_byte in data[-2:]:
+        return True
     if not dialect.quote_byte or dialect.quote_byte not in data:
         return False
     return bool((records or find_records(data, dialect, final=True)).malformed.any())
@@ -122,7 +131,7 @@ def _data_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[_
     """Windows without the header record."""
     skip = segment.skip_header
     for offset, data, records in record_windows(segment, dialect, window):
-        if skip:
+        if skip and data.strip(b"\r\n"):
             skip = False
             end = header_end(data, dialect)
             offset, data, records = None if offset is None else offset + end, data[end:], None
@@ -163,7 +172,7 @@ def _whole_records(data: bytes, dialect: Dialect, final: bool) -> tuple[int, Rec
 
 def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[_Found]:
     decoder = codecs.getincrementaldecoder(dialect.encoding)(_NOT_UTF8) if dialect.is_wide else None
-    rest, first, final = b"", True, False
+    rest, first, final, skip = b"", True, False, dialect.skip_rows
     with open_stream(segment.path, segment.compression) as stream:
         while not final:
             piece = bytes(stream.read(window))
@@ -172,6 +181,10 @@ def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator
                 piece = decoder.decode(piece, final).encode("utf-8", "surrogatepass")
             rest = rest + piece if rest or not first else piece.removeprefix(codecs.BOM_UTF8)
             first = False
+            if skip:
+                if not (skipped := lines_end(rest, skip)):
+                    continue
+                rest, skip = rest[skipped:], 0
             used = last_record_end(rest, dialect, final=final)
             if used:
                 yield None, rest[:used], None
@@ -195,7 +208,7 @@ def _batch(window: _Window, dialect: Dialect, columns: Sequence[str]) -> Batch:
     if records is None and not _is_plain(text, dialect):
         records = find_records(text, dialect, final=True)
     if records is not None:
-        broken = _unparsable(text, records)
+        broken = _unparsable(text, records, dialect)
         text = _cut_out(text, records, [item.row for item in broken])
     cells, wrong = _parse(text, window.columns, dialect, columns)
     broken = _merge(broken, wrong)
@@ -210,7 +223,9 @@ def _transcode(data: bytes, dialect: Dialect) -> bytes:
 
 
 def _is_plain(text: bytes, dialect: Dialect) -> bool:
-    """Whether the parser may have the bytes unseen: no quotes, valid UTF-8, no overlong record."""
+    """Whether the parser may have the bytes unseen: no quotes or escapes, valid UTF-8, no overlong record."""
+    if dialect.escape_byte and dialect.escape_byte in text:
+        return False
     if dialect.quote_byte and dialect.quote_byte in text:
         return False
     return len(text) <= dialect.max_record_bytes and _is_utf8(text)
@@ -226,10 +241,13 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _unparsable(text: bytes, records: Records) -> list[Broken]:
+def _unparsable(text: bytes, records: Records, dialect: Dialect) -> list[Broken]:
     """Name the records that are malformed or hold bytes that are not valid text."""
     message = "a quoted field is not closed, or is followed by other text"
     found = {row: Broken(row, "malformed_quoting", message) for row in np.flatnonzero(records.malformed).tolist()}
+    if ends_in_escape(text, dialect):
+        last = len(records.starts) - 1
+        found[last] = Broken(last, "malformed_quoting", "an escape is the last character of the input")
     if not _is_utf8(text):
         # An error's position costs a copy of all that follows it, so each record with more than ASCII is tried alone.
         high = np.maximum.reduceat(np.frombuffer(text, np.uint8), records.starts) > 127
@@ -282,13 +300,16 @@ def _parse(
         text = _BLANKS.sub(b" ", _EDGE_BLANKS.sub(b"", text))
     if _ONLY_LINE_ENDS.fullmatch(text):
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), wrong
+    quoted = bool(dialect.quote_byte) and dialect.quote_byte in text
+    text, delimiter = with_short_delimiter(text, dialect)
     table = pacsv.read_csv(
         pa.BufferReader(text),
         pacsv.ReadOptions(use_threads=False, column_names=list(names), block_size=len(text) + 1),
         pacsv.ParseOptions(
-            delimiter=dialect.delimiter_byte.decode(),
+            delimiter=delimiter,
             quote_char=dialect.quote if dialect.quote_byte else False,
-            newlines_in_values=bool(dialect.quote_byte) and dialect.quote_byte in text,
+            escape_char=dialect.escape or False,
+            newlines_in_values=quoted or bool(dialect.escape),
             invalid_row_handler=refuse,
         ),
         pacsv.ConvertOptions(
@@ -298,7 +319,8 @@ def _parse(
             check_utf8=False,
         ),
     )
-    return pl.DataFrame(pl.from_arrow(table)), wrong
+    cells = pl.DataFrame(pl.from_arrow(table))
+    return with_long_delimiter(cells, delimiter, dialect) if quoted else cells, wrong
 
 
 class _RawRecords:

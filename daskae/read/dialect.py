@@ -7,6 +7,8 @@ from functools import lru_cache
 from daskae.errors import SettingsError
 
 WHITESPACE = "whitespace"
+LONG_DELIMITER = b"\xff"
+"""What stands for each byte of a delimiter of several characters where records are found; no part of UTF-8 text."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -17,11 +19,11 @@ class Dialect:
     Raises
     ------
     SettingsError
-        For a delimiter or quote that is not one ASCII character, or is a line end, or an unknown encoding.
+        For a delimiter, quote or escape that is not ASCII, or is a line end or another mark, or an unknown encoding.
     """
 
     delimiter: str = ","
-    """One character, ``\\t``, or ``whitespace`` for runs of blanks."""
+    """One character or a few, such as ``\\t`` or ``||``, or ``whitespace`` for runs of blanks."""
     quote: str = '"'
     """One character; empty for sources without quoting."""
     encoding: str = "utf-8"
@@ -31,21 +33,42 @@ class Dialect:
     """Texts that mean "nothing here", beside the empty text."""
     max_record_bytes: int = 16 << 20
     """A record longer than this is taken as damaged by an unclosed quote."""
+    escape: str = ""
+    """One character that makes the character behind it an ordinary one, in quotes and outside; empty for none."""
+    skip_rows: int = 0
+    """Lines at the start of every file that are left out, before its header."""
 
     def __post_init__(self) -> None:
-        if self.delimiter != WHITESPACE and not _is_mark(self.delimiter):
+        if not self._is_blanks and not _is_delimiter(self.delimiter):
             raise SettingsError(
-                "the delimiter must be one ASCII character",
+                "the delimiter must be one ASCII character, or a few that are no letters",
                 "input.delimiter",
                 repr(self.delimiter),
-                "',', ';', '\\t' ...",
+                "',', ';', '\\t', '||' ...",
             )
-        if self.quote and (not _is_mark(self.quote) or self.quote == self.delimiter):
+        if self.quote and (not _is_mark(self.quote) or (self.quote in self.delimiter and not self._is_blanks)):
             raise SettingsError("the quote must be one ASCII character", "input.quote", repr(self.quote))
+        if self.escape:
+            self._check_escape()
+        names = self.header
+        if names is not None and (not names or "" in names or len(set(names)) < len(names)):
+            raise SettingsError("the names of columns must be there and differ", "input.header", repr(names)[:120])
         if not _is_text_encoding(self.encoding):
             raise SettingsError(
                 "unknown encoding", "input.encoding", self.encoding, "a text codec: utf-8, latin-1, cp1252, utf-16 ..."
             )
+
+    def _check_escape(self) -> None:
+        if not _is_mark(self.escape) or self.escape in (self.delimiter, self.quote):
+            raise SettingsError(
+                "the escape must be one ASCII character", "input.escape", repr(self.escape),
+                hint="a doubled quote needs no escape" if self.escape == self.quote else "",
+            )  # fmt: skip
+        if len(self.delimiter) > 1:
+            raise SettingsError(
+                "an escape needs a delimiter of one character", "input.escape", repr(self.escape),
+                hint=f"the delimiter is {self.delimiter!r}",
+            )  # fmt: skip
 
     @property
     def is_utf8(self) -> bool:
@@ -58,19 +81,44 @@ class Dialect:
         return _is_wide(codecs.lookup(self.encoding).name, self._marks)
 
     @property
+    def _is_blanks(self) -> bool:
+        return self.delimiter == WHITESPACE
+
+    @property
     def _marks(self) -> str:
-        blanks = self.delimiter == WHITESPACE
-        return "\r\n" + (" \t" if blanks else self.delimiter + self.quote)
+        return "\r\n" + (" \t" if self._is_blanks else self.delimiter + self.quote + self.escape)
 
     @property
     def quote_byte(self) -> bytes:
         """The quote as a byte, empty without quoting."""
-        return b"" if self.delimiter == WHITESPACE else self.quote.encode()
+        return b"" if self._is_blanks else self.quote.encode()
+
+    @property
+    def escape_byte(self) -> bytes:
+        """The escape as a byte, empty without one."""
+        return self.escape.encode()
+
+    @property
+    def has_long_delimiter(self) -> bool:
+        """Whether the delimiter is several characters, which neither the record finder nor the parser knows."""
+        return len(self.delimiter) > 1 and not self._is_blanks
 
     @property
     def delimiter_byte(self) -> bytes:
-        """The delimiter as the parser sees it."""
-        return b" " if self.delimiter == WHITESPACE else self.delimiter.encode()
+        """The delimiter as the record finder sees it, see :mod:`daskae.read.marks`."""
+        if self.has_long_delimiter:
+            return LONG_DELIMITER
+        return b" " if self._is_blanks else self.delimiter.encode()
+
+
+_LONGEST = 8
+
+
+def _is_delimiter(text: str) -> bool:
+    """Whether a text can part fields; several letters are rather a name, such as ``tab``, or half an escape."""
+    if len(text) == 1:
+        return _is_mark(text)
+    return 1 < len(text) <= _LONGEST and all(_is_mark(letter) and not letter.isalnum() for letter in text)
 
 
 def _is_mark(text: str) -> bool:

@@ -93,6 +93,30 @@ def scan_parquet(path: str, label: str, block_size: int) -> list[Segment]:
     return segments
 
 
+def read_footer(path: str) -> pq.FileMetaData:
+    """Return the footer of a Parquet file.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        with reading(path):
+            return pq.ParquetFile(_opened(path)).metadata
+    except pa.ArrowException as error:
+        raise InputError("an input is not a readable Parquet file", path, str(error)[:200]) from error
+
+
+def groups_digest(path: str, first: int, last: int) -> str | None:
+    """Return the hash of a run of row groups as :func:`scan_parquet` makes it; None if they are not there."""
+    footer = read_footer(path)
+    if last > footer.num_row_groups:
+        return None
+    with RangeReader(path) as reader:
+        return hash_range(reader, _group_range(footer.row_group(first))[0], _group_range(footer.row_group(last - 1))[1])
+
+
 def _opened(path: str) -> Any:
     return fsspec.open(path, "rb").open() if is_url(path) else path
 

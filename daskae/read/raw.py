@@ -9,6 +9,9 @@ from daskae.partition import Segment
 from daskae.read.dialect import Dialect
 from daskae.read.source import RangeReader
 
+_FEW = 256
+"""Records that are decoded one by one where one of them is not valid."""
+
 
 def decode_texts(values: pa.LargeBinaryArray, encoding: str) -> pl.Series:
     """Bytes as text; what is not valid shows as a backslash escape."""
@@ -16,7 +19,9 @@ def decode_texts(values: pa.LargeBinaryArray, encoding: str) -> pl.Series:
         try:
             return pl.Series(pl.from_arrow(values.cast(pa.large_string())))
         except pa.ArrowInvalid:
-            pass
+            if len(values) > _FEW:  # one record that is not valid must not make all the others slow
+                half = len(values) // 2
+                return pl.concat([decode_texts(part, encoding) for part in (values[:half], values[half:])])
     texts = [value.decode(encoding, "backslashreplace") for value in values.to_pylist()]
     return pl.Series(texts, dtype=pl.String)
 

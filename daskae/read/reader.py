@@ -7,6 +7,7 @@ from daskae.batch import Batch, RawRows
 from daskae.partition import Segment
 from daskae.read import csv, parquet
 from daskae.read.dialect import Dialect
+from daskae.read.patch import patched
 from daskae.read.source import require_unchanged
 
 ColumnsOf = Callable[[Segment], Sequence[str]]
@@ -22,14 +23,21 @@ def read_segments(segments: Sequence[Segment], dialect: Dialect, columns: Column
     InputChangedError
         If one changed on the way.
     """
+    batches = _read(segments, dialect, columns)
+    if any(segment.corrections for segment in segments):
+        batches = patched(batches, segments, dialect, columns)
+    yield from batches
+    for segment in segments:
+        if segment.kind != "sql":
+            require_unchanged(segment.path, segment.label, segment.identity)
+
+
+def _read(segments: Sequence[Segment], dialect: Dialect, columns: ColumnsOf) -> Iterator[Batch]:
     done = 0
     for kind, group in groupby(segments, key=lambda segment: segment.kind):
         members = list(group)
         yield from _read_kind(kind, members, done, dialect, columns)
         done += len(members)
-    for segment in segments:
-        if segment.kind != "sql":
-            require_unchanged(segment.path, segment.label, segment.identity)
 
 
 def _read_kind(
@@ -50,7 +58,7 @@ def _read_kind(
 
 def raw_batches(segment: Segment, dialect: Dialect, columns: ColumnsOf) -> Iterator[tuple[int, RawRows]]:
     """Yield (rows, function that gives their raw text) of each batch, without parsing cells where that is possible."""
-    if segment.kind == "csv":
+    if segment.kind == "csv" and not segment.corrections:
         yield from csv.raw_batches(segment, dialect)
     else:
         for batch in read_segments([segment], dialect, columns):

@@ -8,6 +8,8 @@ a property of its bytes alone and so the same for every block size:
 - A quoted field ends at a quote that is not doubled; a delimiter, a line end or the end of the input must follow.
 - A record that breaks this, never closes its quote, or is longer than ``max_record_bytes``, is *malformed*: its first
   physical line is one rejected record, and reading resumes at the next line.
+- What follows an escape, where the dialect has one, is an ordinary character anywhere; a record that the source ends
+  behind an escape is malformed as a whole.
 
 Bytes without quotes never reach the slow path. Where there are quotes, line ends inside and outside of them are told
 apart by
@@ -26,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskae.read.dialect import WHITESPACE, Dialect
+from daskae.read.marks import ends_in_escape, with_plain_marks
 
 Offsets = NDArray[np.int64]
 
@@ -54,6 +57,11 @@ def find_records(data: bytes, dialect: Dialect, *, final: bool) -> Records:
     final : bool
         Whether the source ends here; if not, what may go on in later bytes is left over.
     """
+    return _find(with_plain_marks(data, dialect, final=final), dialect, final)
+
+
+def _find(data: bytes, dialect: Dialect, final: bool) -> Records:
+    """Find the records of bytes with plain marks."""
     ends = line_ends(data, final)
     malformed = np.empty(0, np.int64)
     if dialect.quote_byte and dialect.quote_byte in data:
@@ -63,6 +71,8 @@ def find_records(data: bytes, dialect: Dialect, *, final: bool) -> Records:
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
     flags = np.zeros(len(ends), bool)
     flags[np.searchsorted(ends, malformed)] = True
+    if final and ends_in_escape(data, dialect):
+        flags[-1] = True
     keep = _not_blank(data, starts, ends, dialect) | flags
     return Records(starts[keep], ends[keep], flags[keep], int(ends[-1]) if len(ends) else 0)
 
@@ -71,6 +81,7 @@ def last_record_end(data: bytes, dialect: Dialect, *, final: bool) -> int:
     """Return how many leading bytes are whole records; cheaper than :func:`find_records` where nothing is quoted."""
     if final:
         return len(data)
+    data = with_plain_marks(data, dialect, final=final)
     if dialect.quote_byte and dialect.quote_byte in data:
         return _quoted_last_end(data, dialect)
     return _last_line_end(data, 0, len(data))
@@ -84,6 +95,7 @@ def _last_line_end(data: bytes, start: int, stop: int) -> int:
 
 def first_record_end(data: bytes, dialect: Dialect, *, final: bool) -> int:
     """Return the end of the first record, or 0 when it is not whole yet."""
+    data = with_plain_marks(data, dialect, final=final)
     if dialect.quote_byte and dialect.quote_byte in data:
         consumed = 0
         for end, _ in _matched(data, dialect, final):
@@ -100,6 +112,17 @@ def header_end(data: bytes, dialect: Dialect) -> int:
     """Return the end of the first record that is not blank."""
     start = len(data) - len(data.lstrip(b"\r\n"))
     return start + first_record_end(data[start:], dialect, final=True)
+
+
+def lines_end(data: bytes, count: int) -> int:
+    """Return the end of the first physical lines, whatever is in them; 0 when there are not so many, or half a CRLF."""
+    end = 0
+    for _ in range(count):
+        line = _LINE_END.search(data, end)
+        if line is None or (line.end() == len(data) and line[0] == b"\r"):
+            return 0
+        end = line.end()
+    return end
 
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -192,7 +215,7 @@ def _quoted_last_end(data: bytes, dialect: Dialect) -> int:
     quotes = _Quotes(data, dialect)
     at, count = quotes.positions, len(quotes.positions)
     if min(len(wrong) for wrong in quotes.wrong) > _MANY:
-        return find_records(data, dialect, final=False).consumed
+        return _find(data, dialect, False).consumed
     base = start = 0
     while True:
         wrong = quotes.first_wrong(base)
@@ -296,4 +319,9 @@ def first_fields(data: bytes, dialect: Dialect) -> list[str]:
     if dialect.delimiter == WHITESPACE:
         return text.split()
     options: dict[str, Any] = {"quotechar": dialect.quote} if dialect.quote else {"quoting": csv.QUOTE_NONE}
-    return next(csv.reader(io.StringIO(text, newline=""), delimiter=dialect.delimiter, **options), [])
+    short = dialect.delimiter
+    if dialect.has_long_delimiter:  # the module takes one character: any that the text has not
+        short = next(letter for letter in map(chr, range(0xE000, 0x110000)) if letter not in text)
+    lines = io.StringIO(text.replace(dialect.delimiter, short), newline="")
+    fields = next(csv.reader(lines, delimiter=short, escapechar=dialect.escape or None, **options), [])
+    return [field.replace(short, dialect.delimiter) for field in fields]

@@ -18,7 +18,7 @@ import xxhash
 from daskae.errors import InputError
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
-from daskae.read.records import first_fields, first_record_end, last_record_end, line_ends
+from daskae.read.records import first_fields, first_record_end, last_record_end, line_ends, lines_end
 from daskae.read.source import (
     HASH_WINDOW,
     RangeReader,
@@ -55,12 +55,12 @@ def scan_csv(path: str, label: str, dialect: Dialect, block_size: int, pool: Thr
         head = _stream_head(path, label, compression, dialect)
         with RangeReader(path) as reader:
             pieces = [_Piece(0, size, hash_range(reader, 0, size))]
-        columns = _header(head[_blank_lines(head) :], label, dialect)
+        columns = _header(head[_header_start(head, label, dialect) :], label, dialect)
     else:
         with RangeReader(path) as reader:
             head = reader.read(0, min(size, _HEADER_LIMIT))
             first = len(_BOM) if dialect.is_utf8 and head.startswith(_BOM) else 0
-            first += _blank_lines(head[first:])
+            first += _header_start(head[first:], label, dialect)
             columns = _header(head[first:], label, dialect)
             pieces = _cut(path, first, size, dialect, block_size, pool)
     return [
@@ -84,15 +84,25 @@ def _stream_head(path: str, label: str, compression: str, dialect: Dialect) -> b
     return head.removeprefix(_BOM)
 
 
-def _blank_lines(head: bytes) -> int:
-    """Return the length of the blank lines that bytes begin with."""
-    return len(head) - len(head.lstrip(b"\r\n"))
+def _header_start(head: bytes, label: str, dialect: Dialect) -> int:
+    """Return the length of the lines to skip and the blank lines that a file begins with."""
+    skipped = lines_end(head, dialect.skip_rows)
+    if dialect.skip_rows and not skipped:
+        raise InputError(
+            "an input file ends before its header", label, f"no line behind the first {dialect.skip_rows}",
+            f"a header within {_HEADER_LIMIT} bytes", "check input.skip_rows",
+        )  # fmt: skip
+    return len(head) - len(head[skipped:].lstrip(b"\r\n"))
 
 
 def _header(head: bytes, label: str, dialect: Dialect) -> tuple[str, ...]:
     """Return the column names."""
     if dialect.header is not None:
         return dialect.header
+    if not head:
+        raise InputError(
+            "an input file holds no header", label, "blank lines only", hint="check input.header and input.skip_rows"
+        )
     end = first_record_end(head, dialect, final=True)
     try:
         names = [name.strip() for name in first_fields(head[:end], dialect)]
@@ -110,7 +120,7 @@ def _header(head: bytes, label: str, dialect: Dialect) -> tuple[str, ...]:
         if name in names[:i]:
             raise InputError(
                 "two columns have the same name", label, f"{name!r} at positions {names.index(name) + 1} and {i + 1}",
-                hint="name the columns yourself with input.header",
+                hint="name the columns yourself with input.header, and leave this line out with input.skip_rows",
             )  # fmt: skip
     return tuple(names)
 
