@@ -114,6 +114,16 @@ def _decoded(values: pl.Series) -> pl.Series:
         return pl.Series(values.name, texts, dtype=pl.String)
 
 
+def shown_text(values: pl.Series) -> pl.Series:
+    """Return cells of any type as a person may read them; bytes that are no text as backslash escapes."""
+    if values.dtype == pl.Binary:
+        texts = [None if value is None else value.decode("utf-8", "backslashreplace") for value in values.to_list()]
+        return pl.Series(values.name, texts, dtype=pl.String)
+    if values.dtype.is_nested():
+        return pl.Series(values.name, [None if value is None else str(value) for value in values.to_list()], pl.String)
+    return values.cast(pl.String)
+
+
 def _blank_as_null(values: pl.Series) -> pl.Series:
     """Make texts of blanks only null; other texts stay as they are, blanks included."""
     # What begins with a visible ASCII character, as nearly all do, need not be stripped to be known.
@@ -163,8 +173,10 @@ def _plain(value: pl.Series, column: Column) -> tuple[pl.Series, pl.Series]:
     else:
         target = {"integer": pl.Int64(), "float": pl.Float64(), "boolean": pl.Boolean()}[column.dtype]
         result = value.cast(target, strict=False)
-    if column.dtype == "integer" and value.dtype.is_float():
-        result = _nulled(result, (result.cast(pl.Float64) != value).fill_null(False))
+    if column.dtype == "integer" and (value.dtype.is_float() or isinstance(value.dtype, pl.Decimal)):
+        result = _nulled(result, (result.cast(value.dtype, strict=False) != value).fill_null(True))
+    if column.dtype == "float":
+        result = _nulled(result, (~result.is_finite()).fill_null(False))
     return result, result.is_null() & value.is_not_null()
 
 

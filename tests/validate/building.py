@@ -9,8 +9,9 @@ import polars as pl
 from daskae.batch import Batch, Broken, Span
 from daskae.config import ColumnSettings, RuleSettings
 from daskae.schema import Contract, build_contract
+from daskae.validate.build import build_rules
 from daskae.validate.check import Checked, check_batch
-from daskae.validate.rules import Rule, build_rules
+from daskae.validate.rules import Rule
 
 SOURCES = ("c", "d", "a", "q", "o", "country")
 COLUMNS: dict[str, str | ColumnSettings] = {
@@ -53,8 +54,13 @@ def orders(**cells: Any) -> pl.DataFrame:
 
 
 def check(
-    cells: pl.DataFrame, *given: Mapping[str, Any], broken: Sequence[int] = (), header: Sequence[int] = ()
+    cells: pl.DataFrame,
+    *given: Mapping[str, Any],
+    broken: Sequence[int] = (),
+    header: Sequence[int] = (),
+    **options: Any,
 ) -> Checked:
     """Check rows against some rules."""
     over = contract()
-    return check_batch(batch(cells, broken, header), over, rules(*given, over=over), ["customer_id", "amount"])
+    kept = ["customer_id", "amount"]
+    return check_batch(batch(cells, broken, header), over, rules(*given, over=over), kept, **options)

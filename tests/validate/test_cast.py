@@ -470,6 +470,7 @@ def test_free_columns(dtype: Any, text: str, expected: object) -> None:
     [
         ("integer", "1.0", "unparsable_n"), ("integer", "x", "unparsable_n"), ("integer", str(2**63), "unparsable_n"),
         ("integer", "1_0", "unparsable_n"), ("float", "x", "unparsable_n"), ("float", "1,5", "unparsable_n"),
+        ("float", "inf", "unparsable_n"), ("float", "NaN", "unparsable_n"),
         ("boolean", "2", "unparsable_n"), ("boolean", "on", "unparsable_n"), ("date", "x", "unparsable_date"),
         ("datetime", "2024-02-30", "unparsable_date"), ("decimal", "1,5", "unparsable_number"),
     ],
@@ -484,3 +485,5 @@ def test_a_fraction_is_no_integer() -> None:
     result = cast({"n": ColumnSettings(column="n", dtype="integer")}, {"n": [1.5, 2.0, None]})
     assert failures(result) == [("unparsable_n", "n", [True, False, False])]
     assert column(result, "n") == [None, 2, None]
+    result = cast({"n": ColumnSettings(column="n", dtype="integer")}, {"n": [Decimal("1.25"), Decimal("2.00"), None]})
+    assert (column(result, "n"), failures(result)) == ([None, 2, None], [("unparsable_n", "n", [True, False, False])])

@@ -1,0 +1,29 @@
+"""What the profile ``thorough`` says of the whole data set: ``profile.json`` in the run folder, and quality scores."""
+
+import json
+from typing import Any
+
+from daskae.run.context import RunContext
+from daskae.run.plan import Plan
+from daskae.run.steps import Mapped
+
+PROFILE = "profile.json"
+
+
+def quality_scores(plan: Plan, mapped: Mapped, context: RunContext) -> dict[str, Any]:
+    """Write the profile and return the scores of columns and rows; nothing where they were not asked for."""
+    if not plan.spec.thorough:
+        return {}
+    from daskae.profile.finish import finish_table  # most runs need none of it
+    from daskae.profile.state import TableState
+    from daskae.stages.thorough import ROLE, read_thorough
+    from daskae.validate.quality import Quality
+
+    state, counts = TableState(), Quality()
+    for _, path in mapped.layout.paths(ROLE):
+        part_state, part_counts = read_thorough(path)
+        state, counts = state.merge(part_state), counts.merge(part_counts)
+    temporary = context.run_dir / f"{PROFILE}.tmp"
+    temporary.write_text(json.dumps(finish_table(state), indent=1, default=str))
+    temporary.replace(context.run_dir / PROFILE)
+    return counts.scores(sum(rule.is_row for rule in plan.spec.rules))

@@ -1,0 +1,140 @@
+"""How rules went over the runs of a work directory.
+
+    python -m jobs.history [RULE] [--last N] [--json]
+
+Without a rule it lists the runs, newest last; with one, that rule in each run that had it.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+from daskae import __version__
+from daskae.errors import DaskaeError
+from daskae.units import format_count
+
+if TYPE_CHECKING:
+    from daskae.run.history import RuleLine, RunLine
+
+_MOST_NAMES = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; ``sys.argv`` unless given.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    app = App(
+        name="history",
+        help=__doc__.splitlines()[0] if __doc__ else "",
+        version=__version__,
+        usage="Usage: python -m jobs.history [RULE] [OPTIONS]",
+        result_action="return_value",
+    )
+
+    @app.default
+    def command(
+        rule: str | None = None,
+        /,
+        *,
+        last: Annotated[int, Parameter(validator=Number(gte=0), show_default=False)] = 0,
+        work_dir: Path = Path(".daskae"),
+        json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    ) -> int:
+        """Show runs, or one rule over all runs, newest last.
+
+        Parameters
+        ----------
+        rule
+            Name of a rule.
+        last
+            Show the last so many only. [default: all]
+        work_dir
+            Where the runs are kept.
+        json
+            Print one JSON document.
+        """
+        return _show(rule, last, work_dir, json)
+
+    try:
+        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def _show(rule: str | None, last: int, work: Path, as_json: bool) -> int:
+    from daskae.run.history import as_document, rule_history, run_history
+
+    try:
+        if rule is None:
+            runs = run_history(work, last)
+            document, text = as_document(runs, None), _run_table(runs)
+        else:
+            lines = rule_history(work, rule, last)
+            document, text = as_document(lines, rule), _rule_table(lines)
+    except DaskaeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(document, indent=2) if as_json else text)
+    return 0
+
+
+def _run_table(lines: "Sequence[RunLine]") -> str:
+    head = ("run", "status", "read", "accepted", "rejected", "rules passed", "failed")
+    rows = [
+        (
+            line.run_id, line.status, format_count(line.read), format_count(line.accepted), format_count(line.rejected),
+            f"{line.rules - line.failed} of {line.rules}", _names(line.failed_rules),
+        )
+        for line in lines
+    ]  # fmt: skip
+    return _table(head, rows, "<<>>>><")
+
+
+def _rule_table(lines: "Sequence[RuleLine]") -> str:
+    head = ("run", "outcome", "severity", "checked", "affected", "share", "message")
+    rows = [
+        (
+            line.run_id, line.outcome, line.severity, format_count(line.checked), format_count(line.affected),
+            f"{line.share:.4%}", _printable(line.message),
+        )
+        for line in lines
+    ]  # fmt: skip
+    return _table(head, rows, "<<<>>><")
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = [_printable(name) for name in names[:_MOST_NAMES]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], sides: str) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(f"{cell:{side}{width}}" for cell, width, side in zip(row, widths, sides, strict=True)).rstrip()
+        for row in [head, *rows]
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
