@@ -11,7 +11,6 @@ from typing import Any, Self
 
 from daskae.engine.base import INLINE, Outcome, cores, measured, task_failure
 
-
 _SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from one that is back from Arrow or Polars; Python's own 5 ms cost the map
 stage a twentieth of its time (measured)."""

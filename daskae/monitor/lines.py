@@ -2,7 +2,17 @@
 
 import math
 
-from daskae.events import Event, PlanReady, RunFinished, RunStarted, StageDone, StageStarted, TaskDone, Warned
+from daskae.events import (
+    Event,
+    PlanReady,
+    RunFinished,
+    RunStarted,
+    StageDone,
+    StageStarted,
+    StepApplied,
+    TaskDone,
+    Warned,
+)
 from daskae.monitor.tally import StageTally, Tally
 from daskae.units import format_bytes, format_count, format_seconds
 
@@ -69,6 +79,8 @@ def describe(event: Event, tally: Tally) -> str:
             return _task_line(event, tally)
         case StageDone():
             return f"{event.stage} done in {format_seconds(event.seconds)}"
+        case StepApplied():
+            return _step_line(event)
         case Warned():
             return event.message
         case RunFinished():
@@ -76,6 +88,13 @@ def describe(event: Event, tally: Tally) -> str:
             return f"run finished, {event.status}, in {format_seconds(event.seconds)}{ending}"
         case _:
             return repr(event)
+
+
+def _step_line(event: StepApplied) -> str:
+    failed = f", failed on {format_count(event.failed)}" if event.failed else ""
+    skipped = f", skipped in {event.skipped} of {event.partitions} partitions" if event.skipped else ""
+    rows = f"{format_count(event.rows_in)} rows in, {format_count(event.rows_out)} out"
+    return f"step {event.step}: {rows}{failed}{skipped}, {format_seconds(event.seconds)}"
 
 
 def _task_line(event: TaskDone, tally: Tally) -> str:

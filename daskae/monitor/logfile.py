@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from daskae.events import Event, RunFinished, Warned
 from daskae.monitor.lines import describe, one_line
@@ -23,7 +24,19 @@ def attach_log_file(path: Path, level: int = logging.INFO) -> Iterator[None]:
     The logger lets records of `level` through while attached, so handlers that the application has put on the root
     logger see them too, unless they have a level of their own.
     """
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    with _attached(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"), level):
+        yield
+
+
+@contextmanager
+def attach_log_stream(stream: TextIO, level: int = logging.INFO) -> Iterator[None]:
+    """Write the records of the ``daskae`` logger to an open stream while the block runs; the stream stays open."""
+    with _attached(logging.StreamHandler(stream), level):
+        yield
+
+
+@contextmanager
+def _attached(handler: logging.Handler, level: int) -> Iterator[None]:
     handler.setFormatter(logging.Formatter(FORMAT, DATE_FORMAT))
     handler.setLevel(level)
     before = LOGGER.level

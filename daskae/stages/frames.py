@@ -1,5 +1,6 @@
 """Orders as people write functions on them: a pandas DataFrame with exact decimals."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -15,11 +16,16 @@ def orders_for_people(orders: pl.DataFrame, spec: Spec) -> Any:
     """Turn orders with integer units into a pandas DataFrame with Arrow types; money as exact decimals."""
     import pandas as pd
 
-    target = pl.Decimal(38, spec.contract.scale)
     decimals = ["amount", *(column.name for column in spec.extra_columns if column.dtype == "decimal")]
-    unit = pl.lit(10**spec.contract.scale, dtype=pl.Decimal(38, 0))
-    shown = orders.with_columns((pl.col(name).cast(target) / unit).cast(target).alias(name) for name in decimals)
-    return shown.select(CUSTOMER, pl.exclude(CUSTOMER)).to_arrow().to_pandas(types_mapper=pd.ArrowDtype)
+    shown = with_decimals(orders, decimals, spec.contract.scale).select(CUSTOMER, pl.exclude(CUSTOMER))
+    return shown.to_arrow().to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def with_decimals(frame: pl.DataFrame, names: Sequence[str], scale: int) -> pl.DataFrame:
+    """Turn columns of integer units into exact decimals."""
+    target = pl.Decimal(38, scale)
+    unit = pl.lit(10**scale, dtype=pl.Decimal(38, 0))
+    return frame.with_columns((pl.col(name).cast(target) / unit).cast(target).alias(name) for name in names)
 
 
 def evaluate(metric: FrameMetric, orders: Any, customers: pl.Series, scale: int) -> pl.Series:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from daskae.events import PlanReady, RunFinished, RunStarted, StageDone, StageStarted, Warned
+from daskae.events import PlanReady, RunFinished, RunStarted, StageDone, StageStarted, StepApplied, Warned
 from daskae.monitor.logfile import LOGGER, LogEvents, attach_log_file
 
 from .scenes import FakeClock, task
@@ -19,6 +19,7 @@ def test_a_run_reads_like_a_story(tmp_path: Path) -> None:
         log(StageStarted("map", 36, 12, 1000))
         log(task(1))
         log(StageDone("map", 1.25))
+        log(StepApplied("trim", 1000, 990, 2, 4, 1, 0.5))
         log(Warned("two files\nare empty"))
         log(RunFinished("refused", 75.0, "too many rejected rows"))
     lines = path.read_text("utf-8").splitlines()
@@ -30,6 +31,7 @@ def test_a_run_reads_like_a_story(tmp_path: Path) -> None:
         "INFO map started, 36 tasks",
         "INFO map 1/36 part-0001: 1,000 rows in 0.50 s, peak memory 300.0 MiB",
         "INFO map done in 1.25 s",
+        "INFO step trim: 1,000 rows in, 990 out, failed on 2, skipped in 1 of 4 partitions, 0.50 s",
         "WARNING two files\\nare empty",
         "ERROR run finished, refused, in 1 min 15 s: too many rejected rows",
     ]
