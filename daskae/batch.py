@@ -1,6 +1,6 @@
 """What every reader yields: a few megabytes of rows with their cells as read, and where each came from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -48,6 +48,8 @@ class Batch:
 
     is_header: pl.Series | None = None
     """Which rows of ``cells`` are the header line once more; None for none."""
+    corrected: int = 0
+    """Rows that stand in for a record of the source."""
     starts: Callable[[], RowNumbers | None] = field(default=lambda: None)
     """Give the byte offset in the source of every row, if that is known already."""
 
@@ -62,6 +64,22 @@ class Batch:
         keep = np.ones(self.count, bool)
         keep[[broken.row for broken in self.broken]] = False
         return np.flatnonzero(keep)
+
+    def places(self, rows: RowNumbers, done: Sequence[int] = ()) -> tuple[RowNumbers, RowNumbers]:
+        """Return the segment of each row and its number in the segment.
+
+        Parameters
+        ----------
+        rows : ndarray
+            By index in the batch.
+        done : sequence of int
+            Rows of each segment in earlier batches; none unless given.
+        """
+        starts = np.cumsum([0, *(span.rows for span in self.spans)])
+        span = np.searchsorted(starts, rows, side="right") - 1
+        segments = np.array([item.segment for item in self.spans], np.int64)
+        before = np.array([done[item.segment] if len(done) else 0 for item in self.spans], np.int64) - starts[:-1]
+        return segments[span], rows + before[span]
 
     def shifted(self, first: int) -> "Batch":
         """Return the batch with its segments counted from ``first``."""

@@ -40,11 +40,15 @@ class InputSettings(_Table):
     """``[input]``: how the sources are written."""
 
     delimiter: str = ","
-    """One character, or ``whitespace`` for runs of blanks."""
+    """One character or a few, or ``whitespace`` for runs of blanks."""
     quote: str = '"'
+    escape: str = ""
+    """Character that makes the one behind it ordinary, such as a backslash before a quote; none unless set."""
     encoding: str = "utf-8"
     header: list[str] | None = None
     """Names of the columns, for sources without a header line."""
+    skip_rows: int = Field(0, ge=0)
+    """Lines at the start of every file that are left out, before its header line."""
     null_values: list[str] = []
     """Texts that stand for "nothing here", beside the empty text."""
     timezone: str = "UTC"
@@ -112,6 +116,64 @@ class RuleSettings(_Table):
     """Rows that may break the rule before it counts as failed."""
     max_share: float | None = Field(None, ge=0, le=1)
     """Share of rows that may break the rule before it counts as failed."""
+    min_share: float | None = Field(None, ge=0, le=1)
+    """Share of rows that must hold a value; for completeness."""
+    dtype: ColumnType | None = None
+    """Type that the texts of a column must be readable as."""
+    format: str | list[str] | None = None
+    """How dates are written, where ``dtype`` is one."""
+    direction: Literal["increasing", "decreasing"] | None = None
+    strict: bool | None = None
+    """Whether equal neighbours break a monotonic rule."""
+    max_age_days: int | None = Field(None, ge=0)
+    as_of: date | Literal["today"] | None = None
+    """Day by which freshness is judged; ``today`` is the one place where a rule looks at the clock."""
+    min_ratio: float | None = Field(None, ge=0)
+    """Least accepted rows, as a multiple of the last successful run's."""
+    max_ratio: float | None = Field(None, ge=0)
+    """Most accepted rows, as a multiple of the last successful run's."""
+    source: str | None = None
+    """File, folder, pattern or URL that holds the keys of a reference."""
+    source_column: str | None = None
+    """Column of the keys there; the rule's own column name unless given."""
+    table: str | None = None
+    """Table of the keys, where the source is a database URL."""
+    statistic: Literal["mean", "min", "max", "quantile", "share"] | None = None
+    quantile: float | None = Field(None, ge=0, le=1)
+    value: str | int | float | bool | None = None
+    """The category whose share is bound."""
+
+
+class ValidationSettings(_Table):
+    """``[validation]``: which rules run, and how much is looked at beside them."""
+
+    profile: Literal["fast", "thorough"] = "fast"
+    """``thorough`` adds a profile of every column and quality scores to the pass that reads the data."""
+    tags: list[str] = []
+    """Run only rules with one of these tags; the contract is always enforced."""
+    exclude_tags: list[str] = []
+    """Do not run rules with one of these tags."""
+    samples: int = Field(5, ge=0, le=100)
+    """Rows shown for each rule that some row breaks; counts are exact whatever this is."""
+
+
+class StepSettings(_Table):
+    """One ``[[steps]]`` entry; which parameters a step takes is checked when it is built."""
+
+    function: str | None = None
+    """Name of a registered function."""
+    expression: str | None = None
+    """SQL over the columns; its value goes into ``column``, and without one it says which rows stay."""
+    column: str | list[str] | None = None
+    parameters: dict[str, Any] = {}
+    name: str | None = None
+    description: str = ""
+    condition: str | None = None
+    """SQL over facts of the data set or the partition; the step runs where it is true."""
+    on_error: Literal["raise", "skip", "log"] = "raise"
+    at: Literal["before_rules", "after_rules"] = "after_rules"
+    enabled: bool = True
+    tags: list[str] = []
 
 
 class MetricSettings(_Table):
@@ -130,6 +192,24 @@ class QualitySettings(_Table):
 
     max_rejected_share: float = Field(1.0, ge=0, le=1)
     """Above this share of rejected rows the run ends with exit code 3 (the result is published all the same)."""
+
+
+class LoadSettings(_Table):
+    """``[load]``: what the keys of the result mean in the target, and how long to wait for it."""
+
+    duplicates: str = "error"
+    """Which row stays where several have one key: ``first``, ``last``, the greatest in a column of this name, or none
+    (``error``)."""
+    null_keys: Literal["reject", "match", "error"] = "reject"
+    """Whether a row with a null in its key is left out, is a key like any other, or fails the load."""
+    update_columns: list[str] = []
+    """Columns that an upsert or a merge may change in existing rows; all unless given."""
+    on_missing: Literal["keep", "delete", "flag"] = "keep"
+    """What a merge does with rows of the target whose keys the result does not hold."""
+    only_if_newer: str = ""
+    """Column that must be greater before an upsert or a merge changes an existing row."""
+    timeout_seconds: float = Field(30, ge=0)
+    """How long to wait while somebody else writes to the target."""
 
 
 class ClusterSettings(_Table):
@@ -163,7 +243,7 @@ class Settings(BaseSettings):
 
     inputs: list[str] = []
     to: str = "sqlite:///customer_metrics.db"
-    strategy: Literal["replace", "append"] = "replace"
+    strategy: Literal["replace", "append", "upsert", "merge"] = "replace"
     cluster_name: str = "auto"
     workers: int | None = Field(None, ge=1)
     memory_limit: Bytes | None = None
@@ -175,8 +255,11 @@ class Settings(BaseSettings):
     money: MoneySettings = MoneySettings()
     columns: dict[str, str | ColumnSettings] = {}
     rules: list[RuleSettings] = []
+    steps: list[StepSettings] = []
     metrics: MetricSettings = MetricSettings()
+    validation: ValidationSettings = ValidationSettings()
     quality: QualitySettings = QualitySettings()
+    load: LoadSettings = LoadSettings()
     cluster: ClusterSettings = ClusterSettings()
     work: WorkSettings = WorkSettings()
 

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Stage = Literal["discover", "plan", "map", "unique", "reduce", "finalize", "quarantine", "gate", "publish", "report"]
+Stage = Literal[
+    "discover", "plan", "map", "unique", "reduce", "finalize", "quarantine", "gate", "publish", "report", "profile"
+]  # fmt: skip
 Status = Literal["running", "done", "done_with_rejects", "refused", "failed", "interrupted"]
 
 
@@ -81,6 +83,22 @@ class StageDone(Event):
 
     stage: Stage
     seconds: float
+
+
+@dataclass(frozen=True)
+class StepApplied(Event):
+    """A transformation has seen all its rows."""
+
+    step: str
+    rows_in: int
+    rows_out: int
+    failed: int
+    """Rows left as they are because it failed on them."""
+    partitions: int
+    skipped: int
+    """Partitions for which its condition was not true."""
+    seconds: float
+    """Added up over tasks."""
 
 
 @dataclass(frozen=True)

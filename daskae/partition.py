@@ -34,13 +34,15 @@ class Segment:
     """``gzip``, ``zstd`` ... or empty."""
     skip_header: bool = False
     """True when the first record of the range is the header line."""
+    corrections: str = ""
+    """File of corrected records that stand in for those of the source; empty for none."""
+    corrections_digest: str = ""
 
     @cached_property
     def content_id(self) -> str:
         """Identity of what a task makes of this segment: the bytes, how they are cut and the name shown for them."""
-        return digest_texts(
-            self.label, self.kind, str(self.start), str(self.end), self.digest, *self.columns, self.compression
-        )
+        parts = [self.label, self.kind, str(self.start), str(self.end), self.digest, *self.columns, self.compression]
+        return digest_texts(*parts, *([self.corrections_digest] if self.corrections else []))
 
     @property
     def order(self) -> tuple[str, int]:
@@ -91,10 +93,15 @@ class PartitionResult:
     segment_rejected: tuple[int, ...]
     rejected_by_rule: dict[str, int]
     """Rejected rows under the first rule they broke."""
-    rule_states: dict[str, dict[str, int]]
-    """By rule name: ``checked`` and ``affected`` rows; adding two partitions' states gives the state of both."""
+    rule_states: dict[str, dict[str, Any]]
+    """By rule name: what the part leaves of it, see :mod:`daskae.validate.states`; merging two gives that of both."""
     files: dict[str, ExchangeFile] = field(default_factory=dict)
-    """By role: ``rows`` (accepted, by customer), ``keys-<i>`` (of the i-th unique rule), ``rejects``, ``starts``."""
+    """By role: ``rows`` (accepted, by customer), ``keys-<i>`` (of the i-th unique rule), ``rejects``, ``starts``,
+    ``thorough`` (profile and quality)."""
+    corrected: int = 0
+    """Rows read that stand in for a record of the source."""
+    step_states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By step: what became of its rows, see :mod:`daskae.transform.states`; adding two gives that of both."""
 
     @property
     def rows(self) -> int:

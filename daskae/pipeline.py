@@ -15,6 +15,7 @@ no logic of its own: :mod:`daskae.stages` has the tasks, :mod:`daskae.run` the b
 from daskae.run.context import RunContext
 from daskae.run.gate import check_gate
 from daskae.run.inputs import discover
+from daskae.run.overlay import correct
 from daskae.run.plan import Plan, make_plan
 from daskae.run.publish import preflight, publish
 from daskae.run.report import write_run_report
@@ -30,7 +31,7 @@ def plan_run(context: RunContext) -> Plan:
     InputError, SettingsError, PlanError
     """
     with context.stage("discover"):
-        source = discover(context.settings, context.scans)
+        source = correct(discover(context.settings, context.scans), context)
     with context.stage("plan"):
         return make_plan(source, context)
 

@@ -93,12 +93,17 @@ def sql_expression(text: str, where: str) -> pl.Expr:
         raise SettingsError("not a usable SQL expression", where, text, hint=str(error).splitlines()[0][:200]) from None
     if not expression.meta.eq(expression.meta.undo_aliases()):
         raise SettingsError("an expression must not name its result", where, text, hint="is an operator missing?")
-    if not _BEYOND_ROW.isdisjoint(_words(json.loads(expression.meta.serialize(format="json")))):
+    if looks_beyond_row(expression):
         raise SettingsError(
             "an expression may look at its own row only", where, text, "no aggregate, window or subquery",
             "what needs many rows is a metric",
         )  # fmt: skip
     return expression
+
+
+def looks_beyond_row(expression: pl.Expr) -> bool:
+    """Whether the value for a row depends on other rows."""
+    return not _BEYOND_ROW.isdisjoint(_words(json.loads(expression.meta.serialize(format="json"))))
 
 
 _BEYOND_ROW = frozenset({"Agg", "Over", "Len", "Shift", "Rolling", "SubPlan", "Range", "Rank", "CumSum", "Gather"})
@@ -135,7 +140,7 @@ def build_contract(
     SettingsError
         If a required column is missing, an expression is wrong, or a source column does not exist.
     """
-    given = dict(columns) or _by_name(available)
+    given = dict(columns) or name_columns(available)
     for name in REQUIRED:
         if name not in given:
             raise SettingsError(
@@ -149,7 +154,8 @@ def build_contract(
     return Contract(resolved, scale, tuple(null_values), timezone)
 
 
-def _by_name(available: Sequence[str]) -> dict[str, str | ColumnSettings]:
+def name_columns(available: Sequence[str]) -> dict[str, str | ColumnSettings]:
+    """Return the columns that are taken where none are set: those that are named as the contract."""
     found: dict[str, str | ColumnSettings] = {}
     for name in CONTRACT_TYPES:
         for candidate in _COMMON_NAMES.get(name, (name,)):

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,12 +25,20 @@ if TYPE_CHECKING:
     from daskae.aggregate.aggregation import Metric
     from daskae.config import Settings
     from daskae.summary import RunSummary
+    from daskae.transform.steps import Step
+    from daskae.validate.custom import CustomRule
 
 _EPILOGUE = """Exit codes: 0 done; 1 failed; 2 usage or settings; 3 done, but more rows were rejected than
 quality.max_rejected_share allows; 4 a rule refused the publish; 75 try again later; 130/143 interrupted."""
 
 
-def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ()) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    metrics: "Sequence[Metric]" = (),
+    rules: "Sequence[CustomRule]" = (),
+    steps: "Sequence[Step]" = (),
+) -> int:
     """Run the command.
 
     Parameters
@@ -38,6 +47,10 @@ def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ())
         Arguments without the program's name; ``sys.argv`` unless given.
     metrics : sequence of Metric
         Further columns for ``customer_metrics``.
+    rules : sequence of RowRule or TableRule
+        Further rules, beside those of the settings.
+    steps : sequence of Step
+        Further transformations, after those of the settings.
 
     Returns
     -------
@@ -57,12 +70,13 @@ def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ())
         *inputs: str,
         config: Path | None = None,
         to: str | None = None,
-        strategy: Literal["replace", "append"] | None = None,
+        strategy: Literal["replace", "append", "upsert", "merge"] | None = None,
         cluster: str | None = None,
         workers: int | None = None,
         memory_limit: str | None = None,
         as_of: str | None = None,
         block_size: str | None = None,
+        profile: Literal["fast", "thorough"] | None = None,
         work_dir: Path | None = None,
         fresh: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
         dry_run: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
@@ -92,6 +106,8 @@ def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ())
             Day on which recency and churn are judged. [default: the last order's]
         block_size
             Bytes of a large file that one task reads. [default: 64MiB]
+        profile
+            fast, or thorough: also profile every column and score columns and rows. [default: fast]
         work_dir
             Where intermediate results and reports are kept. [default: .daskae]
         fresh
@@ -103,21 +119,30 @@ def main(argv: Sequence[str] | None = None, *, metrics: "Sequence[Metric]" = ())
         quiet
             No progress on stderr.
         verbose
-            Say more; twice shows tracebacks.
+            Show every event as a log line instead of the progress bar; twice shows tracebacks.
         """
         given = {
             "inputs": list(inputs) or None, "to": to, "strategy": strategy, "cluster_name": cluster, "workers": workers,
             "memory_limit": memory_limit, "as_of": as_of, "block_size": block_size, "work_dir": work_dir,
-            "fresh": fresh or None,
+            "fresh": fresh or None, "validation": None if profile is None else {"profile": profile},
         }  # fmt: skip
         flags = {name: value for name, value in given.items() if value is not None}
-        return _guarded(flags, config, _Output(json, quiet, verbose, dry_run), metrics)
+        return _guarded(flags, config, _Output(json, quiet, verbose, dry_run), _Own(metrics, rules, steps))
 
     try:
         result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
     except CycloptsError:
         return 2
     return result if isinstance(result, int) else 0
+
+
+class _Own:
+    """What a script of a user's own adds."""
+
+    def __init__(
+        self, metrics: "Sequence[Metric]", rules: "Sequence[CustomRule]", steps: "Sequence[Step]"
+    ) -> None:
+        self.metrics, self.rules, self.steps = metrics, rules, steps
 
 
 class _Output:
@@ -133,7 +158,7 @@ class _Output:
         print(json.dumps(data, indent=2, default=str))
 
 
-def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, metrics: "Sequence[Metric]") -> int:
+def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, own: _Own) -> int:
     """Run and turn every ending into an exit code and a plain text."""
     from daskae.run.ending import describe_failure
 
@@ -141,7 +166,7 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, metric
         from daskae.config import load_settings
 
         settings = load_settings(flags, config)
-        return _plan_only(settings, output, metrics) if output.dry_run else _run(settings, output, metrics)
+        return _plan_only(settings, output, own) if output.dry_run else _run(settings, output, own)
     except DaskaeError as error:
         if output.as_json and error.summary is not None:
             output.document(error.summary.to_json())  # type: ignore[attr-defined]
@@ -159,10 +184,10 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, metric
         return 1
 
 
-def _plan_only(settings: "Settings", output: _Output, metrics: "Sequence[Metric]") -> int:
+def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
     from daskae.run.dry import describe_plan, plan_document, plan_without_writing
 
-    plan = plan_without_writing(settings, metrics)
+    plan = plan_without_writing(settings, own.metrics, own.rules, own.steps)
     if output.as_json:
         output.document(plan_document(plan, settings))
     else:
@@ -170,16 +195,18 @@ def _plan_only(settings: "Settings", output: _Output, metrics: "Sequence[Metric]
     return 0
 
 
-def _run(settings: "Settings", output: _Output, metrics: "Sequence[Metric]") -> int:
+def _run(settings: "Settings", output: _Output, own: _Own) -> int:
+    from daskae.monitor.logfile import attach_log_stream
     from daskae.monitor.progress import TerminalProgress
     from daskae.run.job import run_job, terminate_like_interrupt
 
-    with terminate_like_interrupt():
-        if output.quiet:
-            result = run_job(settings, metrics)
-        else:
-            with TerminalProgress(sys.stderr) as progress:
-                result = run_job(settings, metrics, [progress])
+    with terminate_like_interrupt(), ExitStack() as stack:
+        listeners = []
+        if output.verbose:
+            stack.enter_context(attach_log_stream(sys.stderr))
+        elif not output.quiet:
+            listeners.append(stack.enter_context(TerminalProgress(sys.stderr)))
+        result = run_job(settings, own.metrics, listeners, own.rules, own.steps)
     _print_summary(result.summary, output)
     return 3 if result.summary.status == "done_with_rejects" else 0
 

@@ -21,7 +21,8 @@ from daskae.config import load_settings
 from daskae.errors import GateError
 from daskae.load.base import METADATA_COLUMNS
 from daskae.run.job import run_job
-from daskae.summary import RunSummary
+from daskae.summary import RuleOutcome, RunSummary
+from daskae.validate.custom import CustomRule
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ("customer_metrics", "cohort_metrics", "kpis", "validation_results")
@@ -55,6 +56,10 @@ class Run:
         """Rejected rows by the first rule they broke, without rules that no row broke."""
         return {name: count for name, count in self.summary.rows.rejected_by_rule.items() if count}
 
+    def rule(self, name: str) -> RuleOutcome:
+        """Return the outcome of one rule."""
+        return {item.rule_name: item for item in self.summary.rules}[name]
+
     def customer(self, customer_id: str) -> dict[str, Any]:
         """Return one customer's row."""
         rows: list[dict[str, Any]] = self.tables["customer_metrics"].to_pylist()
@@ -66,12 +71,13 @@ def run(
     folder: Path,
     *,
     metrics: Sequence[Metric] = (),
+    custom: Sequence[CustomRule] = (),
     definitions: Mapping[str, Any] | None = None,
     **flags: Any,
 ) -> Run:
     """Run the job in this process, in one thread, with ``folder/work`` and a Parquet target ``folder/out`` unless told.
 
-    ``definitions`` is the table ``[metrics]`` of the settings.
+    ``definitions`` is the table ``[metrics]`` of the settings, ``custom`` are rules in Python.
     """
     given = [inputs] if isinstance(inputs, Path) else list(inputs)
     values = {"work_dir": folder / "work", "to": f"{folder}/out/", "workers": 1, "cluster_name": "inline", **flags}
@@ -80,7 +86,7 @@ def run(
         values["metrics"] = dict(definitions)
     settings = load_settings({"inputs": [str(path) for path in given], **values}, config)
     try:
-        summary = run_job(settings, metrics).summary
+        summary = run_job(settings, metrics, rules=custom).summary
     except GateError as error:
         refused = cast(RunSummary, error.summary)
         return Run(refused, {}, read_quarantine(refused.quarantine))
@@ -98,9 +104,10 @@ def read_table(folder: Path) -> pa.Table:
 
 
 def read_quarantine(folder: str | Path) -> list[dict[str, Any]]:
-    """Read all rejected rows of a run, by file and row number."""
-    files = sorted(Path(folder).glob("*.parquet")) if folder else []
-    rows: list[dict[str, Any]] = [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+    """Read all rejected rows of a run, by file and row number, without the run's id."""
+    rows: list[dict[str, Any]] = pq.read_table(folder).to_pylist() if folder else []
+    for row in rows:
+        assert row.pop("run_id") == Path(folder).parent.name
     return sorted(rows, key=lambda row: (row["file"], row["row_number"]))
 
 

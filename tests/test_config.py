@@ -133,7 +133,7 @@ def test_a_misspelt_variable_in_a_table(monkeypatch: pytest.MonkeyPatch) -> None
         ("[work]\nkeep = [1]", r"(?s)work\.keep"),
         ("workers = 0", r"(?s)workers.*greater than or equal to 1"),
         ('workers = "many"', r"(?s)workers.*'many'"),
-        ('strategy = "upsert"', r"(?s)strategy.*'upsert'.*'replace' or 'append'"),
+        ('strategy = "upsrt"', r"(?s)strategy.*'upsrt'.*'replace', 'append'"),
         ("[money]\nscale = 10", r"(?s)money\.scale.*less than or equal to 9"),
         ("[metrics]\nmargin = -1", r"(?s)metrics\.margin.*greater than or equal to 0"),
         ("[quality]\nmax_rejected_share = 2", r"(?s)quality\.max_rejected_share"),

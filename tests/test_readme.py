@@ -10,10 +10,11 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ORDERS = "order_id,customer_id,order_date,amount\n1,A,2024-01-06,5.25\n2,A,2024-01-08,7\n3,B,2024-01-07,1.10\n"
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    assert found is not None
-    return found[1]
+def block(language: str, holding: str) -> str:
+    """Return the one block of a language that holds a text."""
+    found = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in text]
+    assert len(found) == 1
+    return str(found[0])
 
 
 def run(command: list[str], folder: Path) -> dict[str, object]:
@@ -24,7 +25,7 @@ def run(command: list[str], folder: Path) -> dict[str, object]:
 
 
 def test_the_metric_of_ten_lines(tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(block("python"))
+    (tmp_path / "shop.py").write_text(block("python", "largest_order"))
     (tmp_path / "orders.csv").write_text(ORDERS)
     document = run(["shop.py", "orders.csv", "--to", "out", "--json", "--quiet"], tmp_path)
     assert document["status"] == "done"
@@ -36,7 +37,7 @@ def test_the_metric_of_ten_lines(tmp_path: Path) -> None:
 
 
 def test_the_settings_file(tmp_path: Path) -> None:
-    (tmp_path / "shop.toml").write_text(block("toml"))
+    (tmp_path / "shop.toml").write_text(block("toml", "InvoiceNo"))
     (tmp_path / "lines.csv").write_text(
         "InvoiceNo,CustomerID,InvoiceDate,Quantity,UnitPrice,Country\n"
         "1,17850.0,2011-12-01 08:26:00,6,2.55,UK\n"
@@ -51,3 +52,31 @@ def test_the_settings_file(tmp_path: Path) -> None:
         "rejected": 2,
         "rejected_by_rule": {"non_positive_quantity": 1, "exact_duplicate": 1},
     }
+
+
+def test_the_rules_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(block("python", "RowRule"))
+    (tmp_path / "orders.csv").write_text(ORDERS.replace(",7\n", ",7000\n"))
+    document = run(["shop.py", "orders.csv", "--to", "out", "--json", "--quiet"], tmp_path)
+    passed = {rule["rule_name"]: (rule["passed"], rule["affected_rows"]) for rule in document["rules"]}  # type: ignore[attr-defined]
+    assert passed == {"known_price": (True, 0), "weekday": (False, 2), "revenue": (True, 0)}
+    assert document["rows"]["rejected_by_rule"]["weekday"] == 2  # type: ignore[index]
+
+
+def test_the_steps(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(block("python", "@register"))
+    (tmp_path / "steps.toml").write_text(block("toml", "[[steps]]"))
+    (tmp_path / "orders.csv").write_text(
+        "customer_id,order_date,amount,Email\n"
+        "A,2024-01-06,11.90, Ann@Example.COM \n"
+        "test,2024-01-06,1,\n"
+        "B,2024-01-07,1.19,nobody\n"
+    )
+    (tmp_path / "customers.csv").write_text("id,country\nA,FR\n")
+    command = ["shop.py", "orders.csv", "--config", "steps.toml", "--to", "out", "--json", "--quiet"]
+    document = run(command, tmp_path)
+    assert document["rows"]["rejected_by_rule"] == {"no_test_orders": 1}  # type: ignore[index]
+    # One file, so the net is not taken; then every amount is doubled.
+    assert document["kpis"]["revenue"] == "26.18"  # type: ignore[index]
+    affected = {rule["rule_name"]: rule["affected_rows"] for rule in document["rules"]}  # type: ignore[attr-defined]
+    assert affected == {"readable_email": 1}

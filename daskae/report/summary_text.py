@@ -1,13 +1,14 @@
 """The closing summary on the terminal: what was read, what came out, where it is, how long it took."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from daskae.report.words import figure, figure_label, percent, reuse_line, stage_shares, status_line, visible
-from daskae.summary import RunSummary
+from daskae.summary import RuleOutcome, RunSummary
 from daskae.units import format_bytes, format_count, format_seconds
 
 _WIDEST_BAR = 24
@@ -41,6 +42,7 @@ def render_summary(summary: RunSummary, *, color: bool, width: int, ascii_only: 
         _rows(summary),
         _reasons(summary, bar_width),
         _rules(summary, width),
+        _steps(summary),
         _figures(summary),
         _tables(summary),
         _time(summary, bar_width),
@@ -93,11 +95,19 @@ def _rows(summary: RunSummary) -> list[Line]:
         "Rows",
         [
             ("read", format_count(rows.read), "", source),
+            *_corrected(summary),
             ("accepted", format_count(rows.accepted), percent(rows.accepted, rows.read), ""),
             ("rejected", format_count(rows.rejected), percent(rows.rejected, rows.read), ""),
         ],
         "<>><",
     )
+
+
+def _corrected(summary: RunSummary) -> list[Row]:
+    if not summary.corrected_rows:
+        return []
+    share = percent(summary.corrected_rows, summary.rows.read)
+    return [("corrected", format_count(summary.corrected_rows), share, "stand in for rejected ones")]
 
 
 def _reasons(summary: RunSummary, bar_width: int) -> list[Line]:
@@ -119,14 +129,47 @@ def _rules(summary: RunSummary, width: int) -> list[Line]:
     if not rules:
         return []
     broken = [rule for rule in rules if not rule.passed]
-    lines = [Text().append_text(_title("Rules")).append(f"  {len(rules) - len(broken)} of {len(rules)} passed")]
+    passed = f"  {len(rules) - len(broken)} of {len(rules)} passed"
+    lines = [Text().append_text(_title("Rules")).append(passed + _severities(broken, summary.skipped_rules))]
     for rule in broken:
         style = "red" if rule.severity == "error" else "yellow"
         line = Text().append("  ✗ ", style).append(f"{visible(rule.rule_name)}  ", "bold")
         line.append(f"{rule.severity}: {visible(rule.message)}")
         line.truncate(width, overflow="ellipsis")
         lines.append(line)
+        lines += [_sample(rule.samples[0], width)] if rule.samples else []
     return lines
+
+
+def _severities(broken: Sequence[RuleOutcome], skipped: Sequence[str]) -> str:
+    """Count what did not pass by severity, and what was not asked for."""
+    counts = [(name, sum(rule.severity == name for rule in broken)) for name in ("error", "warning", "info")]
+    texts = [f"{count} {name}{'s' if count > 1 and name != 'info' else ''}" for name, count in counts if count]
+    texts += [f"{len(skipped)} skipped"] if skipped else []
+    return ", ".join(["", *texts])
+
+
+def _sample(sample: Mapping[str, Any], width: int) -> Line:
+    """Show where a rule is broken first."""
+    value = "" if sample["value"] is None else f": {visible(sample['value'], 80)}"
+    line = Text(f"    first in {visible(sample['file'])} row {format_count(sample['row_number'])}{value}", "dim")
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _steps(summary: RunSummary) -> list[Line]:
+    rows = [
+        (
+            visible(step.name),
+            f"{format_count(step.rows_in)} in",
+            f"{format_count(step.rows_in - step.rows_out)} rejected" if step.rows_in != step.rows_out else "",
+            f"failed on {format_count(step.failed)}" if step.failed else "",
+            f"skipped in {step.skipped_partitions} of {step.partitions}" if step.skipped_partitions else "",
+            format_seconds(step.seconds),
+        )
+        for step in summary.steps
+    ]
+    return _table("Steps", rows, "<>>>>>")
 
 
 def _figures(summary: RunSummary) -> list[Line]:

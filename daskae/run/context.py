@@ -1,5 +1,6 @@
 """One run: its settings, folders, clock and listeners."""
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,10 @@ from daskae.config import Settings
 from daskae.errors import InputError
 from daskae.events import Event, Listener, Stage, StageDone, StageStarted
 from daskae.load.base import TableParts
-from daskae.summary import RowCounts, RuleOutcome
+from daskae.stages.accepted import AcceptedRows
+from daskae.summary import RowCounts, RuleOutcome, StepOutcome
+from daskae.transform.steps import Step
+from daskae.validate.custom import CustomRule
 
 if TYPE_CHECKING:
     from daskae.engine.base import Engine
@@ -30,6 +34,12 @@ class RunContext:
     """All columns of the customer table, built-in and the user's own."""
     make_engine: Callable[["Plan"], "Engine"]
     listeners: Sequence[Listener] = ()
+    custom_rules: tuple[CustomRule, ...] = ()
+    """Rules written in Python, beside those of the settings."""
+    own_steps: tuple[Step, ...] = ()
+    """Steps written in Python, beside those of the settings."""
+    dry: bool = False
+    """Whether nothing may be written."""
     run_id: str = ""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: dict[str, float] = field(default_factory=dict)
@@ -37,13 +47,16 @@ class RunContext:
     engine_name: str = ""
     # What is known so far, for the summary of a run that does not reach its end.
     rows: RowCounts | None = None
+    corrected: int = 0
     rules: tuple[RuleOutcome, ...] = ()
+    step_outcomes: tuple[StepOutcome, ...] = ()
     load_id: str = ""
     tables: tuple[TableParts, ...] = ()
+    accepted: AcceptedRows | None = None
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        self.work = Path(self.settings.work_dir).absolute()
+        self.work = Path(os.path.abspath(self.settings.work_dir))
         self._begun = time.perf_counter()
 
     def elapsed(self) -> float:
@@ -67,6 +80,16 @@ class RunContext:
     def steps(self, key: str) -> Path:
         """Folder of one later step's output."""
         return self._root / "steps" / key[:24]
+
+    @property
+    def patches(self) -> Path:
+        """Folder of corrections as tasks read them."""
+        return self._root / "patches"
+
+    @property
+    def references(self) -> Path:
+        """Folder of the keys that reference rules look up."""
+        return self._root / "references"
 
     @property
     def _root(self) -> Path:

@@ -10,12 +10,21 @@ from daskae.load.failures import mask_secrets
 from daskae.load.targets import open_sink
 from daskae.run.inputs import discover
 from daskae.run.job import make_context
+from daskae.run.overlay import with_corrections
 from daskae.run.plan import Plan, make_plan
+from daskae.run.publish import load_options
 from daskae.run.tables import empty_tables
+from daskae.transform.steps import Step
 from daskae.units import format_bytes, format_count
+from daskae.validate.custom import CustomRule
 
 
-def plan_without_writing(settings: Settings, metrics: Sequence[Metric] = ()) -> Plan:
+def plan_without_writing(
+    settings: Settings,
+    metrics: Sequence[Metric] = (),
+    rules: Sequence[CustomRule] = (),
+    steps: Sequence[Step] = (),
+) -> Plan:
     """Plan a run and check the target, leaving no trace.
 
     Raises
@@ -23,13 +32,15 @@ def plan_without_writing(settings: Settings, metrics: Sequence[Metric] = ()) -> 
     DaskaeError
         Whatever would stop the run before its first task.
     """
-    context = make_context(settings, metrics)
+    context = make_context(settings, metrics, rules=rules, steps=steps)
+    context.dry = True
     existing = context.work / "scans"
     source = discover(settings, existing if existing.is_dir() and not settings.fresh else None)
-    plan = make_plan(source, context)
+    plan = make_plan(with_corrections(source, context.work, None), context)
     started = context.started.replace(tzinfo=None, microsecond=0)
-    load = Load("dry-run", context.run_id, settings.strategy, 0, started, empty_tables(plan.spec))
-    open_sink(settings.to).preflight(load)
+    tables = empty_tables(plan.spec)
+    load = Load("dry-run", context.run_id, settings.strategy, 0, started, tables, load_options(settings))
+    open_sink(settings.to, settings.load.timeout_seconds).preflight(load)
     return plan
 
 
@@ -40,6 +51,7 @@ def plan_document(plan: Plan, settings: Settings) -> dict[str, Any]:
         "dry_run": True,
         "files": plan.source.files,
         "input_bytes": plan.source.nbytes,
+        "corrected_rows": plan.source.corrections.planned,
         "partitions": len(plan.refs),
         "reused_partitions": len(plan.reused),
         "buckets": plan.buckets,
@@ -50,6 +62,7 @@ def plan_document(plan: Plan, settings: Settings) -> dict[str, Any]:
         "memory": {term.name: term.nbytes for term in plan.memory},
         "columns": {column.name: column.source for column in plan.spec.contract.columns},
         "rules": [rule.name for rule in plan.spec.rules],
+        "steps": list(plan.spec.steps.names),
         "metrics": [item.name for item in plan.spec.metrics],
         "to": mask_secrets(settings.to),
         "strategy": settings.strategy,
@@ -63,6 +76,7 @@ def describe_plan(plan: Plan, settings: Settings) -> str:
     lines = [
         "dry run: nothing is written",
         f"  input       {format_count(plan.source.files)} files, {format_bytes(plan.source.nbytes)}",
+        *_correction_lines(plan),
         f"  partitions  {format_count(len(plan.refs))}, of which {format_count(len(plan.reused))} are done already",
         f"  buckets     {plan.buckets}",
         f"  engine      {plan.engine} ({plan.engine_reason})",
@@ -71,7 +85,15 @@ def describe_plan(plan: Plan, settings: Settings) -> str:
         "  columns",
         *(f"                {name} <- {source}" for name, source in data["columns"].items()),
         f"  rules       {', '.join(data['rules']) or 'the order contract only'}",
+        *([f"  steps       {', '.join(data['steps'])}"] if data["steps"] else []),
         f"  target      {data['to']} ({settings.strategy})",
         f"  tables      {', '.join(data['tables'])}",
     ]
     return "\n".join(lines)
+
+
+def _correction_lines(plan: Plan) -> list[str]:
+    """Say how many rows would be read in their corrected form, where there are corrections at all."""
+    found = plan.source.corrections
+    lines = [f"  corrected   {format_count(found.planned)} rows"] if found.planned else []
+    return [*lines, *(f"              {text}" for text in found.warnings())]

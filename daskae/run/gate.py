@@ -1,18 +1,22 @@
 """Decide over the whole data set: count, conserve, and refuse the publish where a blocking rule says so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from daskae.errors import ConservationError, GateError
 from daskae.events import Status
 from daskae.run.context import RunContext
+from daskae.run.outcomes import contract_reasons, rule_outcomes
 from daskae.run.plan import Plan
 from daskae.run.steps import Final, Mapped, Step
+from daskae.run.thorough import quality_scores
+from daskae.run.transforms import step_outcomes
 from daskae.stages.spec import Spec
 from daskae.summary import RowCounts, RuleOutcome
 from daskae.units import units_to_decimal
-from daskae.validate.rules import RESERVED, Rule
+from daskae.validate.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Outcome:
     revenue: Decimal
     churned: int
     status: Status
+    quality: dict[str, Any] = field(default_factory=dict)
+    """Scores of columns and rows, where they were asked for."""
 
 
 def check_gate(
@@ -43,8 +49,9 @@ def check_gate(
     """
     with context.stage("gate"):
         rows = count_rows(plan.spec, mapped, reduced)
-        rules = rule_outcomes(plan.spec, mapped, reduced, rows)
+        rules = rule_outcomes(plan, mapped, reduced, repeated, rows, context)
         context.rows, context.rules = rows, rules
+        context.step_outcomes = step_outcomes(plan.spec, mapped.results, reduced.manifests, context)
         _require_some(rows)
         _require_passed(plan.spec.rules, rules)
     manifests = final.step.manifests
@@ -57,6 +64,7 @@ def check_gate(
         revenue=units_to_decimal(revenue, plan.spec.contract.scale),
         churned=sum(manifest["churned"] for manifest in manifests),
         status="done_with_rejects" if share > context.settings.quality.max_rejected_share else "done",
+        quality=quality_scores(plan, mapped, context),
     )  # fmt: skip
 
 
@@ -70,6 +78,7 @@ def count_rows(spec: Spec, mapped: Mapped, reduced: Step) -> RowCounts:
     for manifest in reduced.manifests:
         for name, count in manifest["late_first"].items():
             by_rule[name] += count
+    ruled = {rule.name for rule in spec.rules}
     accepted = sum(manifest["lines"] for manifest in reduced.manifests)
     rejected = sum(by_rule.values())
     if read != accepted + rejected:
@@ -80,57 +89,15 @@ def count_rows(spec: Spec, mapped: Mapped, reduced: Step) -> RowCounts:
         read,
         accepted,
         rejected,
-        {name: count for name, count in by_rule.items() if count or name not in contract_reasons(spec)},
+        {name: count for name, count in by_rule.items() if count or name in ruled},
     )
-
-
-def contract_reasons(spec: Spec) -> list[str]:
-    """Every reason of the reader and the contract, in the order they are tried."""
-    free = [column for column in spec.contract.columns if column.dtype not in ("text", "decimal", "datetime", "date")]
-    return [*RESERVED, *(f"unparsable_{column.name}" for column in free)]
 
 
 def _reasons(spec: Spec) -> list[str]:
     """Every reason a row can be rejected for, in the order they are tried."""
-    local = [rule.name for rule in spec.rules if rule.rejects and not rule.is_global]
-    return [*contract_reasons(spec), *local, *(rule.name for rule in spec.global_rules)]
-
-
-def rule_outcomes(spec: Spec, mapped: Mapped, reduced: Step, rows: RowCounts) -> tuple[RuleOutcome, ...]:
-    """Judge every rule over the whole data set; the reader's and the contract's own come first, where broken."""
-    checked: dict[str, int] = {}
-    affected: dict[str, int] = {}
-    for result in mapped.results:
-        for name, state in result.rule_states.items():
-            checked[name] = checked.get(name, 0) + state["checked"]
-            affected[name] = affected.get(name, 0) + state["affected"]
-    passed_rows = sum(manifest["lines"] + sum(manifest["late_first"].values()) for manifest in reduced.manifests)
-    for rule in spec.global_rules:
-        checked[rule.name] = passed_rows
-        affected[rule.name] = sum(manifest["late_affected"].get(rule.name, 0) for manifest in reduced.manifests)
-    # The contract is enforced on every row that was read; a task counts only rows that break it.
-    checked.update(dict.fromkeys(contract_reasons(spec), rows.read))
-    built_in = [
-        Rule(name, "contract", "reject_row", "error", ()) for name in contract_reasons(spec) if affected.get(name)
-    ]
-    return tuple(
-        _outcome(rule, checked.get(rule.name, 0), affected.get(rule.name, 0), rows) for rule in [*built_in, *spec.rules]
-    )
-
-
-def _outcome(rule: Rule, checked: int, affected: int, rows: RowCounts) -> RuleOutcome:
-    passed = rule.passed(affected, checked)
-    share = f"{affected / checked:.4%}" if checked else "none"
-    message = f"{affected:,} of {checked:,} rows break it ({share})" if affected else f"all {checked:,} rows satisfy it"
-    details = {
-        "kind": rule.kind,
-        "columns": list(rule.columns),
-        "on_failure": rule.on_failure,
-        "rejected_first": rows.rejected_by_rule.get(rule.name, 0),
-        "max_rows": rule.max_rows,
-        "max_share": rule.max_share,
-    }
-    return RuleOutcome(rule.name, rule.severity, passed, checked, affected, message, details)
+    before, after = ([step.name for step in steps] for steps in (spec.steps.before, spec.steps.after))
+    local = [*before, *(rule.name for rule in spec.rules if rule.rejects and rule.is_row), *after]
+    return [*contract_reasons(spec), *local, *(rule.name for rule in spec.global_rules if rule.rejects)]
 
 
 def _require_some(rows: RowCounts) -> None:
@@ -143,11 +110,16 @@ def _require_some(rows: RowCounts) -> None:
 
 
 def _require_passed(rules: Sequence[Rule], outcomes: Sequence[RuleOutcome]) -> None:
-    blocking = {rule.name for rule in rules if rule.on_failure == "block_run"}
+    blocking = {rule.name: rule for rule in rules if rule.on_failure == "block_run"}
     for outcome in outcomes:
         if outcome.rule_name in blocking and not outcome.passed:
-            limit = [f"{k} {v}" for k, v in outcome.details.items() if k in ("max_rows", "max_share") and v is not None]
+            limit = [f"{name} {value}" for name, value in outcome.details.items() if _is_limit(name, value)]
+            usual = "what its verdict asks for" if blocking[outcome.rule_name].is_table else "no row may break it"
             raise GateError(
                 "a blocking rule is broken, so nothing is published", f"rule {outcome.rule_name}", outcome.message,
-                ", ".join(limit) or "no row may break it", "mend the input, or raise the rule's threshold",
+                ", ".join(limit) or usual, "mend the input, or raise the rule's threshold",
             )  # fmt: skip
+
+
+def _is_limit(name: str, value: object) -> bool:
+    return value is not None and (name in ("max_rows", "max_share", "min_share") or name.startswith("bound_"))

@@ -15,6 +15,24 @@ from daskae.schema import REQUIRED
 
 
 @dataclass(frozen=True)
+class Corrections:
+    """What becomes of the corrections that the work directory keeps."""
+
+    planned: int = 0
+    """Rows that are to be read in their corrected form."""
+    stale: tuple[tuple[str, int], ...] = ()
+    """Files that have changed, with the number of corrections that no longer hold."""
+    absent: tuple[tuple[str, int], ...] = ()
+    """Files that are not in the input, with the number of their corrections."""
+
+    def warnings(self) -> list[str]:
+        """Say which corrections are not applied, and why."""
+        why = [(item, "it has changed") for item in self.stale]
+        why += [(item, "it is not in the input") for item in self.absent]
+        return [f"corrections of {file} are not applied, {count} rows: {reason}" for (file, count), reason in why]
+
+
+@dataclass(frozen=True)
 class Source:
     """The whole input, cut."""
 
@@ -24,6 +42,7 @@ class Source:
     """Columns that the settings may name, in the order of the first source."""
     files: int
     nbytes: int
+    corrections: Corrections = Corrections()
 
 
 def dialect_of(settings: Settings) -> Dialect:
@@ -31,7 +50,7 @@ def dialect_of(settings: Settings) -> Dialect:
     given = settings.input
     return Dialect(
         given.delimiter, given.quote, given.encoding, None if given.header is None else tuple(given.header),
-        tuple(given.null_values), given.max_record_bytes,
+        tuple(given.null_values), given.max_record_bytes, given.escape, given.skip_rows,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from daskae.aggregate.aggregation import Metric
 from daskae.aggregate.customer import BUILT_IN
 from daskae.config import Settings
 from daskae.engine.create import create_engine
+from daskae.engine.frames import to_dask_dataframe
 from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError
 from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
 from daskae.exchange import MANIFEST
@@ -26,9 +27,13 @@ from daskae.monitor.logfile import LogEvents, attach_log_file
 from daskae.pipeline import plan_run, run_plan
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
+from daskae.run.record import write_record
 from daskae.run.report import summarize_failure, write_manifest
 from daskae.run.sweep import sweep
+from daskae.stages.accepted import AcceptedRows, empty_table, read_accepted
 from daskae.summary import RunSummary
+from daskae.transform.steps import Step
+from daskae.validate.custom import CustomRule
 
 _ATTEMPTS = 3
 
@@ -39,6 +44,7 @@ class RunResult:
 
     summary: RunSummary
     parts: tuple[TableParts, ...]
+    accepted: AcceptedRows | None = None
 
     def to_arrow(self, table: str) -> pa.Table:
         """Return one of the output tables.
@@ -55,6 +61,21 @@ class RunResult:
     def to_pandas(self, table: str) -> Any:
         """Return one of the output tables as a pandas DataFrame; money as ``decimal.Decimal``."""
         return self.to_arrow(table).to_pandas()
+
+    def to_dask(self) -> Any:
+        """Return the accepted rows as a lazy ``dask.dataframe``, a partition for each that was read.
+
+        It has the contract columns that the run's metrics use, with Arrow types and exact decimals, and reads from the
+        work directory, which must be seen by the workers that compute it.
+
+        Raises
+        ------
+        DaskaeError
+            If the run was ``--fresh``, which leaves nothing to read from.
+        """
+        if self.accepted is None:
+            raise DaskaeError("a fresh run leaves no accepted rows to read", hint="run without --fresh")
+        return to_dask_dataframe(read_accepted, self.accepted.parts, empty_table(self.accepted.spec), self.accepted)
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -81,16 +102,28 @@ def all_metrics(extra: Sequence[Metric] = ()) -> tuple[Metric, ...]:
     return metrics
 
 
-def make_context(settings: Settings, metrics: Sequence[Metric] = (), listeners: Sequence[Listener] = ()) -> RunContext:
+def make_context(
+    settings: Settings,
+    metrics: Sequence[Metric] = (),
+    listeners: Sequence[Listener] = (),
+    rules: Sequence[CustomRule] = (),
+    steps: Sequence[Step] = (),
+) -> RunContext:
     """Return the context of a new run; nothing is written yet."""
 
     def engine(plan: Plan) -> Any:
         return create_engine(plan.engine, settings.cluster, settings.workers, settings.memory_limit)
 
-    return RunContext(settings, all_metrics(metrics), engine, listeners)
+    return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps))
 
 
-def run_job(settings: Settings, metrics: Sequence[Metric] = (), listeners: Sequence[Listener] = ()) -> RunResult:
+def run_job(
+    settings: Settings,
+    metrics: Sequence[Metric] = (),
+    listeners: Sequence[Listener] = (),
+    rules: Sequence[CustomRule] = (),
+    steps: Sequence[Step] = (),
+) -> RunResult:
     """Run a job to its end.
 
     Parameters
@@ -100,20 +133,24 @@ def run_job(settings: Settings, metrics: Sequence[Metric] = (), listeners: Seque
         Further columns for ``customer_metrics``.
     listeners : sequence of Listener
         Told of every event; the run's own files are written in any case.
+    rules : sequence of RowRule or TableRule
+        Further rules, beside those of the settings.
+    steps : sequence of Step
+        Further transformations, after those of the settings.
 
     Raises
     ------
     DaskaeError
         The target is as it was; ``error.summary`` is what is known of the run.
     """
-    context = make_context(settings, metrics, listeners)
+    context = make_context(settings, metrics, listeners, rules, steps)
     with ExitStack() as stack:
         _open_records(context, stack)
         context.emit(
             RunStarted(context.run_id, tuple(settings.inputs), mask_secrets(settings.to), str(context.run_dir))
         )
         summary = _run_watched(context)
-    return RunResult(summary, context.tables)
+    return RunResult(summary, context.tables, None if settings.fresh else context.accepted)
 
 
 def _open_records(context: RunContext, stack: ExitStack) -> None:
@@ -127,6 +164,7 @@ def _open_records(context: RunContext, stack: ExitStack) -> None:
             error.strerror or str(error),
             hint="set --work-dir",
         ) from error
+    write_record(context)
     stack.enter_context(attach_log_file(context.run_dir / "run.log"))
     events = stack.enter_context(EventLog(context.run_dir / "events.jsonl"))
     context.listeners = (*context.listeners, events, LogEvents())

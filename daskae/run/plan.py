@@ -1,7 +1,8 @@
 """Turn the cut input into tasks, with what is done already and what memory they need; refuse what does not fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daskae.config import Settings
@@ -13,11 +14,14 @@ from daskae.monitor.memory import available_memory
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
+from daskae.run.references import with_references
+from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
 from daskae.schema import build_contract
 from daskae.stages.map import FLUSH_BYTES
-from daskae.stages.spec import Spec, sample_table
+from daskae.stages.spec import Spec, rules_contract, sample_table
 from daskae.units import format_bytes
-from daskae.validate.rules import ALL_COLUMNS, build_rules, require_boolean
+from daskae.validate.build import build_rules, require_boolean, select_rules
+from daskae.validate.rules import ALL_COLUMNS
 
 PACK_BYTES = 16 << 20
 """Small files are put together into partitions of about this size."""
@@ -81,10 +85,11 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     folders = tuple(maps / ref.content_id[:24] for ref in refs)
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
-    memory = project_memory(refs, source, buckets, engine, settings)
+    memory = project_memory(refs, source, buckets, engine, settings) + _dimension_terms(spec)
     allowed = settings.memory_limit or _share(engine, settings)
     plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed)
     _require_fit(plan)
+    warn_of_steps(spec.steps, context)
     context.emit(PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine))
     return plan
 
@@ -96,11 +101,26 @@ def make_spec(source: Source, context: RunContext) -> Spec:
         settings.columns, source.columns, scale=settings.money.scale, null_values=settings.input.null_values,
         timezone=settings.input.timezone,
     )  # fmt: skip
-    rules = build_rules(settings.rules, contract, source.columns)
-    require_boolean(rules, sample_table(contract, source.columns))
-    named = [name for rule in rules for name in rule.columns if name != ALL_COLUMNS and name not in contract.names]
-    require_columns(source.segments, [*contract.sources, *named])
-    return Spec(source.dialect, contract, rules, context.metrics, settings.metrics, settings.as_of)
+    steps = build_run_steps(
+        source, contract, lambda: len(arrange(source.segments, {}, min(settings.block_size, PACK_BYTES))[0]), context
+    )
+    seen = rules_contract(contract, steps)
+    columns = [name for name in source.columns if name not in steps.gone]
+    require_apart(steps, (), settings.rules, context)
+    built = build_rules(settings.rules, seen, columns, context.custom_rules, settings.as_of)
+    require_apart(steps, built, (), context)
+    require_boolean(built, sample_table(seen, columns))
+    selected = select_rules(built, settings.validation)
+    skipped = tuple(rule.name for rule in built if rule.name not in {item.name for item in selected})
+    finished = replace(contract, columns=steps.columns or contract.columns)
+    rules = (*with_references(selected, context), *build_rules(dedupe_rules(steps), finished, source.columns))
+    named = [name for rule in rules for name in rule.columns if name not in (ALL_COLUMNS, *seen.names, *finished.names)]
+    require_columns(source.segments, [*contract.sources, *named, *steps.reads])
+    return Spec(
+        source.dialect, contract, rules, context.metrics, settings.metrics, settings.as_of,
+        settings.validation.samples, settings.validation.profile == "thorough", skipped,
+        steps,
+    )  # fmt: skip
 
 
 def _known_results(folder: Path) -> dict[tuple[str, ...], PartitionResult]:
@@ -192,6 +212,12 @@ def project_memory(
     )
 
 
+def _dimension_terms(spec: Spec) -> tuple[MemoryTerm, ...]:
+    """Name the memory for dimensions that a process holds whole, once for all its tasks."""
+    held = sum(lookup.nbytes for lookup in spec.steps.lookups if not lookup.is_late)
+    return (MemoryTerm("dimensions that steps look up", 3 * held),) if held else ()
+
+
 def _share(engine: str, settings: Settings) -> int:
     free = int(available_memory() * 0.9)
     return free if engine == INLINE else free // (settings.workers or cores())
@@ -211,9 +237,11 @@ def _require_fit(plan: Plan) -> None:
 
 def damaged_parts(plan: Plan) -> list[int]:
     """Return the reused partitions whose files are not what their manifest says."""
-    return [
-        i
-        for i, ref in enumerate(plan.refs)
-        if ref.content_id in plan.reused
-        and not files_are_whole(plan.folders[i], list(plan.reused[ref.content_id].files.values()), thorough=True)
-    ]
+    reused = [i for i, ref in enumerate(plan.refs) if ref.content_id in plan.reused]
+
+    def is_whole(i: int) -> bool:
+        result = plan.reused[plan.refs[i].content_id]
+        return files_are_whole(plan.folders[i], list(result.files.values()), thorough=True)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return [i for i, whole in zip(reused, pool.map(is_whole, reused), strict=True) if not whole]

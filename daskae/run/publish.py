@@ -2,9 +2,11 @@
 
 from datetime import datetime
 
+from daskae.config import Settings
+from daskae.events import Warned
 from daskae.exchange import file_checksum
 from daskae.hashing import digest_texts
-from daskae.load.base import Load, Receipt, Sink, TableParts
+from daskae.load.base import Load, LoadOptions, Receipt, Sink, TableParts
 from daskae.load.targets import open_sink
 from daskae.run.context import RunContext
 from daskae.run.gate import Outcome
@@ -19,7 +21,7 @@ def preflight(plan: Plan, context: RunContext) -> Sink:
     ------
     LoadError, SettingsError
     """
-    sink = open_sink(context.settings.to)
+    sink = open_sink(context.settings.to, context.settings.load.timeout_seconds)
     sink.preflight(_load(context, "preflight", 0, empty_tables(plan.spec)))
     return sink
 
@@ -27,9 +29,9 @@ def preflight(plan: Plan, context: RunContext) -> Sink:
 def publish(sink: Sink, plan: Plan, outcome: Outcome, context: RunContext) -> Receipt:
     """Publish the tables, unless the target holds this very load already.
 
-    The load is identified by its content: the bytes of the finished tables. The same command after a crash, or again
-    the
-    next day over the same input, gives the same id, whatever the partitioning was.
+    The load is identified by its content: the bytes of the finished tables, and the options that decide what becomes
+    of them. The same command after a crash, or again the next day over the same input, gives the same id, whatever the
+    partitioning was. Rows that the target leaves out are kept beside the quarantine.
 
     Raises
     ------
@@ -37,19 +39,34 @@ def publish(sink: Sink, plan: Plan, outcome: Outcome, context: RunContext) -> Re
     """
     with context.stage("publish"):
         tables = finished_tables(plan.spec, outcome, context.run_dir)
-        load = _load(context, content_id(tables), outcome.rows.read, tables)
+        load = _load(context, content_id(tables, load_options(context.settings)), outcome.rows.read, tables)
         context.load_id, context.tables = load.load_id, tables
-        return sink.preflight(load) or sink.publish(load)
+        receipt = sink.preflight(load) or sink.publish(load)
+        for rejected in receipt.rejected:
+            reason = rejected.reason.replace("_", " ")
+            context.emit(Warned(f"{rejected.rows} rows of {rejected.table} left out ({reason}): {rejected.file}"))
+        return receipt
+
+
+def load_options(settings: Settings) -> LoadOptions:
+    """Return what the settings say about keys and existing rows."""
+    load = settings.load
+    return LoadOptions(
+        load.duplicates, load.null_keys, tuple(load.update_columns), load.on_missing, load.only_if_newer
+    )
 
 
 def _load(context: RunContext, load_id: str, source_rows: int, tables: tuple[TableParts, ...]) -> Load:
     started: datetime = context.started.replace(tzinfo=None, microsecond=0)
-    return Load(load_id, context.run_id, context.settings.strategy, source_rows, started, tables)
+    return Load(
+        load_id, context.run_id, context.settings.strategy, source_rows, started, tables,
+        load_options(context.settings), context.run_dir / "left_out",
+    )  # fmt: skip
 
 
-def content_id(tables: tuple[TableParts, ...]) -> str:
-    """Return the identity of finished tables: names, schemas and content."""
-    texts = []
+def content_id(tables: tuple[TableParts, ...], options: LoadOptions | None = None) -> str:
+    """Return the identity of finished tables: names, schemas, content, and options other than the usual ones."""
+    texts = [] if options in (None, LoadOptions()) else [repr(options)]
     for table in tables:
         texts += [table.name, str(table.schema), *(file_checksum(path)[1] for path in table.files)]
     return digest_texts(*texts)[:32]

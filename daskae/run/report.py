@@ -22,6 +22,7 @@ from daskae.report.data import (
 )
 from daskae.run.context import RunContext
 from daskae.run.gate import Outcome
+from daskae.run.outcomes import data_id
 from daskae.run.plan import Plan
 from daskae.run.tables import key_figures
 from daskae.summary import RowCounts, RunSummary, TableOutcome
@@ -65,7 +66,12 @@ def summarize(plan: Plan, outcome: Outcome, receipt: Receipt, context: RunContex
         engine=context.engine_name,
         load_id=receipt.load_id,
         already_published=receipt.already_published,
+        corrected_rows=context.corrected,
         rules=outcome.rules,
+        steps=context.step_outcomes,
+        skipped_rules=plan.spec.skipped_rules,
+        data_id=data_id(plan.source.segments),
+        quality=outcome.quality,
         inputs=tuple(mask_secrets(text) if "@" in text else text for text in context.settings.inputs),
         files=plan.source.files,
         input_bytes=plan.source.nbytes,
@@ -91,7 +97,11 @@ def summarize_failure(context: RunContext, status: Status, message: str, plan: P
         quarantine=str(quarantine) if quarantine.is_dir() else "",
         engine=context.engine_name,
         rules=context.rules,
+        steps=context.step_outcomes,
+        skipped_rules=plan.spec.skipped_rules if plan else (),
+        data_id=data_id(plan.source.segments) if plan else "",
         inputs=tuple(context.settings.inputs),
+        corrected_rows=context.corrected,
         files=plan.source.files if plan else 0,
         input_bytes=plan.source.nbytes if plan else 0,
         message=message,

@@ -5,8 +5,6 @@ that
 matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -19,16 +17,19 @@ from daskae.aggregate.aggregation import Facts
 from daskae.aggregate.cohort import Cell, merge_cells
 from daskae.aggregate.rfm import score_cuts
 from daskae.engine.base import Engine
-from daskae.events import Stage, TaskDone
+from daskae.events import Stage, TaskDone, Warned
 from daskae.exchange import MANIFEST, files_are_whole, load_manifest, read_frame
 from daskae.hashing import digest_texts
 from daskae.partition import ExchangeFile, PartitionResult
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan, damaged_parts
+from daskae.run.rejects import share
+from daskae.run.transforms import tell_of_steps
+from daskae.stages.accepted import AcceptedRows
 from daskae.stages.finalize import FinalizeTask, finalize_bucket
 from daskae.stages.layout import Layout, build_layout
 from daskae.stages.map import process_partition
-from daskae.stages.quarantine import QuarantineTask, quarantine_partition
+from daskae.stages.quarantine import QuarantineTask, quarantine_partition, severities
 from daskae.stages.reduce import RANK_MEASURES, ReduceTask, reduce_bucket
 from daskae.stages.unique import UniqueTask, find_duplicates
 
@@ -84,6 +85,10 @@ def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
             results[i] = outcome.value
             _tell(context, "map", str(plan.refs[i]), outcome.value.rows, plan.refs[i].nbytes, outcome)
     done = [result for result in results if result is not None]
+    context.corrected = sum(result.corrected for result in done)
+    if (missing := plan.source.corrections.planned - context.corrected) > 0:
+        context.emit(Warned(f"{missing} corrected rows are not applied: no record of this dialect is at their place"))
+    tell_of_steps(plan.spec, done, context)
     layout = build_layout(plan.refs, done, plan.folders)
     path = context.run_dir / "layout.json"
     layout.save(path)
@@ -141,9 +146,10 @@ def find_repeated(plan: Plan, mapped: Mapped, engine: Engine, context: RunContex
     """For each unique rule by key, name the rows that repeat a key."""
     steps = []
     for i, rule in enumerate(plan.spec.keyed_rules):
-        identity = digest_texts("unique", str(i), rule.definition, mapped.identity)
+        samples = context.settings.validation.samples
+        identity = digest_texts("unique-2", str(i), rule.definition, mapped.identity, str(samples))
         tasks = [
-            UniqueTask(i, first, last, context.steps(digest_texts(identity, str(first), str(last))))
+            UniqueTask(i, first, last, context.steps(digest_texts(identity, str(first), str(last))), samples)
             for first, last in plan.bucket_slots
         ]
         steps.append(
@@ -163,7 +169,9 @@ def reduce_buckets(plan: Plan, mapped: Mapped, repeated: Sequence[Step], engine:
         for first, last in plan.bucket_slots
     ]
     shared = (plan.spec, mapped.layout_path)
-    return _run_step("reduce", tasks, reduce_bucket, shared, engine, context, identity, "lines")
+    step = _run_step("reduce", tasks, reduce_bucket, shared, engine, context, identity, "lines")
+    context.accepted = AcceptedRows(mapped.layout_path, tuple(step.files("late")), plan.spec, len(plan.refs))
+    return step
 
 
 def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> Final:
@@ -194,29 +202,19 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
     late = tuple(reduced.files("late"))
     late_parts = _parts_with_late(late)
     parts = [i for i, result in enumerate(mapped.results) if "rejects" in result.files or i in late_parts]
-    identity = digest_texts("quarantine", reduced.identity, *(str(path) for path in late))
+    paths = [str(path) for path in late]
+    identity = digest_texts("quarantine-2", reduced.identity, *paths, repr(severities(plan.spec)))
     tasks = [QuarantineTask(i, plan.refs[i], late, context.steps(digest_texts(identity, str(i)))) for i in parts]
     shared = (plan.spec, mapped.layout_path)
     step = _run_step("quarantine", tasks, quarantine_partition, shared, engine, context, identity, "rows")
     samples: dict[str, list[Any]] = {}
-    folder = context.run_dir / "quarantine"
+    folder = context.run_dir / "quarantine" / f"run_id={context.run_id}"
     for part, path, manifest in zip(parts, step.files("file"), step.manifests, strict=True):
-        folder.mkdir(exist_ok=True)
-        _put(path, folder / f"rejected-{part:05d}.parquet")
+        folder.mkdir(parents=True, exist_ok=True)
+        share(path, folder / f"rejected-{part:05d}.parquet")
         for reason, rows in manifest["samples"].items():
             samples.setdefault(reason, []).extend(rows[: max(0, 5 - len(samples.get(reason, [])))])
     return samples
-
-
-def _put(path: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no links."""
-    temporary = target.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
-    temporary.replace(target)
 
 
 def _parts_with_late(files: Sequence[Path]) -> set[int]:

@@ -51,7 +51,7 @@ def sweep(plan: Plan, context: RunContext) -> None:
 
 
 def _entries(work: Path) -> Iterator[_Entry]:
-    folders = [*work.glob("maps/*/*"), *work.glob("steps/*")]
+    folders = [*work.glob("maps/*/*"), *work.glob("steps/*"), *work.glob("patches/*"), *work.glob("references/*")]
     for folder in folders:
         files = [item for item in folder.iterdir() if item.is_file()] if folder.is_dir() else []
         manifest = folder / MANIFEST

@@ -94,8 +94,13 @@ def rules_table(rules: Sequence[RuleOutcome]) -> pa.Table:
         {
             "rule_name": rule.rule_name, "severity": rule.severity, "passed": rule.passed, "checked_rows":
             rule.checked_rows,
-            "affected_rows": rule.affected_rows, "message": rule.message, "details": json.dumps(rule.details),
+            "affected_rows": rule.affected_rows, "message": _message(rule), "details": json.dumps(rule.details),
         }
         for rule in rules
     ]  # fmt: skip
     return rows_to_table(rows, RULES_SCHEMA)
+
+
+def _message(rule: RuleOutcome) -> str:
+    """Return a message that the cutting of the input cannot change."""
+    return rule.message if rule.status != "error" else f"the rule itself failed: {rule.details['error']}"

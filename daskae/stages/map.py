@@ -3,7 +3,9 @@
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,8 +16,16 @@ from daskae.exchange import ExchangeWriter, commit, slots_of
 from daskae.hashing import hash_text
 from daskae.partition import ExchangeFile, PartitionRef, PartitionResult
 from daskae.read.reader import read_segments
+from daskae.stages.dimension import whole_dimension
 from daskae.stages.spec import Spec
-from daskae.validate.check import REJECT_SCHEMA, Checked, RuleCounts, check_batch
+from daskae.transform.apply import Runner
+from daskae.transform.conditions import partition_facts
+from daskae.transform.operations import ReadyStep
+from daskae.validate.check import REJECT_SCHEMA, Change, Checked, check_batch
+from daskae.validate.states import RuleState, merge_states
+
+if TYPE_CHECKING:
+    from daskae.stages.thorough import Thorough
 
 FLUSH_BYTES = 32 << 20
 """Accepted rows held before they are sorted and written; more than one flush happens for compressed files only."""
@@ -45,9 +55,15 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
     """
     spec.require_same_libraries()
     folder.mkdir(parents=True, exist_ok=True)
+    runner = Runner(partition_facts(ref), whole_dimension)
+    before, after = _change(spec.steps.before, runner), _change(spec.steps.after, runner)
     with _Output(spec, folder, len(ref.segments)) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
-            output.add(batch, check_batch(batch, spec.contract, spec.rules, spec.checked_columns))
+            checked = check_batch(
+                batch, spec.contract, spec.rules, spec.checked_columns,
+                done=output.rows, samples=spec.samples, thorough=spec.thorough, before=before, after=after,
+            )  # fmt: skip
+            output.add(batch, checked)
         files = output.finish()
     result = PartitionResult(
         part_id=ref.content_id,
@@ -55,8 +71,10 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
         segment_rows=tuple(output.rows),
         segment_rejected=tuple(output.rejected),
         rejected_by_rule=dict(output.reasons),
-        rule_states={name: {"checked": c.checked, "affected": c.affected} for name, c in output.counts.items()},
+        rule_states={name: state.to_json() for name, state in output.states.items()},
         files=files,
+        corrected=output.corrected,
+        step_states={name: state.to_json() for name, state in runner.states.items()},
     )
     kept = files["rows"].rows if "rows" in files else 0
     if result.rows != kept + result.rejected:
@@ -64,6 +82,19 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
             "rows got lost in a partition", str(ref), f"{kept} + {result.rejected}", str(result.rows)
         )
     return PartitionResult.from_json(commit(folder, result.to_json()))
+
+
+def _change(steps: tuple[ReadyStep, ...], runner: Runner) -> Change | None:
+    """Return the function that runs some steps on a batch."""
+    return partial(runner.run, steps) if steps else None
+
+
+def _thorough(spec: Spec) -> "Thorough | None":
+    if not spec.thorough:
+        return None
+    from daskae.stages.thorough import Thorough  # most runs need none of it
+
+    return Thorough(spec.contract)
 
 
 @dataclass
@@ -74,8 +105,9 @@ class _Output:
     folder: Path
     segments: int
     reasons: Counter[str] = field(default_factory=Counter)
-    counts: dict[str, RuleCounts] = field(default_factory=dict)
+    states: dict[str, RuleState] = field(default_factory=dict)
     total: int = 0
+    corrected: int = 0
     starts: list[RowNumbers] | None = field(default_factory=list)
     """Byte offsets of all records so far, as long as finding them cost nothing."""
     _held: list[pl.DataFrame] = field(default_factory=list)
@@ -84,6 +116,7 @@ class _Output:
     def __post_init__(self) -> None:
         self.rows = [0] * self.segments
         self.rejected = [0] * self.segments
+        self._thorough = _thorough(self.spec)
 
     def __enter__(self) -> "_Output":
         self._stack = ExitStack()
@@ -101,12 +134,11 @@ class _Output:
     def add(self, batch: Batch, checked: Checked) -> None:
         """Take one checked batch."""
         self._reject(batch, checked)
-        for name, counts in checked.counts.items():
-            known = self.counts.setdefault(name, RuleCounts())
-            known.checked += counts.checked
-            known.affected += counts.affected
+        self._keep_states(checked)
+        if self._thorough is not None:
+            self._thorough.add(batch, checked)
         for item in batch.broken:
-            self.counts.setdefault(item.reason, RuleCounts()).affected += 1
+            self._keep_state(item.reason, RuleState(affected=1))
         if len(checked.rows):
             frame = self._exchange_frame(batch, checked)
             self._held.append(frame)
@@ -119,6 +151,7 @@ class _Output:
         for span in batch.spans:
             self.rows[span.segment] += span.rows
         self.total += batch.count
+        self.corrected += batch.corrected
 
     def finish(self) -> dict[str, ExchangeFile]:
         """Write what is held and describe all files."""
@@ -128,7 +161,8 @@ class _Output:
             starts = self._stack.enter_context(ExchangeWriter(self.folder, "starts"))
             starts.append_unsorted(pl.DataFrame({"start": np.concatenate(self.starts)}))
             writers["starts"] = starts
-        return {key: file for key, writer in writers.items() if (file := writer.finish()) is not None}
+        files = {key: file for key, writer in writers.items() if (file := writer.finish()) is not None}
+        return files if self._thorough is None else {**files, self._thorough.role: self._thorough.write(self.folder)}
 
     def _exchange_frame(self, batch: Batch, checked: Checked) -> pl.DataFrame:
         """Columns that later stages need: kept columns, the row's number in the partition, hashes and keys."""
@@ -144,6 +178,16 @@ class _Output:
             columns.append(keys.hash_rows().alias(f"key_hash_{i}"))
             columns += [keys[name].alias(f"key_{i}_{j}") for j, name in enumerate(rule.columns)]
         return pl.DataFrame(columns)
+
+    def _keep_states(self, checked: Checked) -> None:
+        for name, state in checked.counts.items():
+            self._keep_state(name, state)
+
+    def _keep_state(self, name: str, state: RuleState) -> None:
+        known = self.states.get(name)
+        if known is not None:
+            state = merge_states(self.spec.rule_named.get(name), known, state, self.spec.samples)
+        self.states[name] = state
 
     def _flush(self) -> None:
         if not self._held:
@@ -167,16 +211,13 @@ class _Output:
             return
         rows = rejected["row"].to_numpy()
         raw, offsets = batch.raw(rows)
-        starts = np.cumsum([0, *(span.rows for span in batch.spans)])
-        span = np.searchsorted(starts, rows, side="right") - 1
-        segments = np.array([item.segment for item in batch.spans])
-        before = np.array([self.rows[item.segment] for item in batch.spans]) - starts[:-1]
+        segments, numbers = batch.places(rows, self.rows)
         frame = rejected.with_columns(
-            pl.Series("row", rows + before[span]), raw.alias("raw"), offsets.alias("byte_offset"),
-            pl.Series("segment", segments[span], dtype=pl.UInt32),
+            pl.Series("row", numbers), raw.alias("raw"), offsets.alias("byte_offset"),
+            pl.Series("segment", segments, dtype=pl.UInt32),
         ).select("segment", *REJECT_SCHEMA)  # fmt: skip
         self._rejects.append_unsorted(frame)
-        for segment, count in zip(*np.unique(segments[span], return_counts=True), strict=True):
+        for segment, count in zip(*np.unique(segments, return_counts=True), strict=True):
             self.rejected[int(segment)] += int(count)
         self.reasons.update(dict(rejected["reason"].value_counts().iter_rows()))
 

@@ -1,5 +1,6 @@
 """The quarantine task: every rejected row of a partition, raw, with its file, place and reasons, as Parquet."""
 
+import json
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,11 @@ from daskae.stages.spec import Spec
 
 SAMPLES = 5
 
-QUARANTINE_COLUMNS = ("file", "row_number", "byte_offset", "reason", "reasons", "column", "value", "raw")
+QUARANTINE_COLUMNS = (
+    "file", "row_number", "byte_offset", "reason", "reasons", "severity", "column", "value", "raw",
+)  # fmt: skip
+PIECES = b"daskae.pieces"
+"""Key of the file's metadata that says which pieces of which sources its rows are from, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,30 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
         labels.gather(rows["segment"]).alias("file"),
         (pl.col("row") + pl.Series(np.array(layout.in_file)[segment]) + 1).alias("row_number"),
         pl.Series("_order", np.array(layout.overall)[segment]) + pl.col("row"),
+        pl.col("reason").replace_strict(severities(spec), default="error", return_dtype=pl.String).alias("severity"),
     )
     table = table.sort("_order").select(QUARANTINE_COLUMNS)
     name = f"rejected-{secrets.token_hex(8)}.parquet"
-    pq.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()), task.folder / name, compression="zstd")
+    pieces = {PIECES: json.dumps(_pieces(task.ref, layout, np.unique(segment).tolist())).encode()}
+    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest()).replace_schema_metadata(pieces)
+    pq.write_table(arrow, task.folder / name, compression="zstd")
     manifest = {"file": name, "rows": table.height, "samples": _samples(table)}
     return commit_files(task.folder, manifest, [name])
+
+
+def severities(spec: Spec) -> dict[str, str]:
+    """Return the severity of each rule and step by its name; what is neither is an error."""
+    return {**dict.fromkeys(spec.steps.names, "info"), **{rule.name: rule.severity for rule in spec.rules}}
+
+
+def _pieces(ref: PartitionRef, layout: PartLayout, segments: list[int]) -> list[dict[str, object]]:
+    """Describe segments so that their content can be known again, with the number of rows before them in the file."""
+    described = []
+    for i in segments:
+        item = ref.segments[i]
+        piece = {"label": item.label, "kind": item.kind, "start": item.start, "end": item.end, "digest": item.digest}
+        described.append({**piece, "columns": item.columns, "rows_before": layout.in_file[i]})
+    return described
 
 
 def _samples(table: pl.DataFrame) -> dict[str, list[list[object]]]:
@@ -82,9 +105,10 @@ def _late_rows(task: QuarantineTask, spec: Spec) -> pl.DataFrame:
     names = [
         pl.when(pl.col(f"broken_{i}")).then(pl.lit(rule.name)).alias(f"n{i}")
         for i, rule in enumerate(spec.global_rules)
+        if rule.rejects
     ]
     marked = late.select("seq", *names)
-    reasons = pl.concat_list(f"n{i}" for i in range(len(names))).list.drop_nulls()
+    reasons = pl.concat_list(marked.columns[1:]).list.drop_nulls()
     return marked.select("seq", reasons.alias("reasons")).with_columns(pl.col("reasons").list.first().alias("reason"))
 
 

@@ -16,6 +16,7 @@ from daskae.aggregate.customer import RANKED, require_in_range
 from daskae.aggregate.orders import lines_to_orders
 from daskae.exchange import ExchangeWriter, commit_files, read_slots
 from daskae.hashing import hash_text
+from daskae.stages.late import with_late_columns
 from daskae.stages.layout import Layout
 from daskae.stages.spec import Spec
 from daskae.stages.unique import repeated_values
@@ -45,20 +46,22 @@ def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, 
     dict
         The manifest: ``customers``, ``lines``, ``orders``, ``states`` (file), ``late`` (file or None), ``late_first``
         and
-        ``late_affected`` (rows by global rule), ``cohort`` (cells, see :mod:`daskae.aggregate.cohort`),
-        ``first_day``, ``last_day``.
+        ``late_affected`` (rows by global rule), ``late_samples`` (places in the input of the first exact duplicates,
+        by rule), ``cohort`` (cells, see :mod:`daskae.aggregate.cohort`),
+        ``first_day``, ``last_day``, ``steps`` (states of late look-ups, by name).
     """
     layout = Layout.load(layout_path)
     task.folder.mkdir(parents=True, exist_ok=True)
     lines, names = _read_lines(task, layout)
-    lines, late = _without_repeated(lines, task, spec, layout)
-    summary = _write_late(task.folder, late, spec)
+    marks, shown = _mark_repeated(lines, task, spec, layout)
+    lines, late = _without_repeated(lines, marks, spec)
+    summary = {**_write_late(task.folder, late, marks, spec), "late_samples": shown}
     if not lines.height:
         nothing: dict[str, Any] = {"customers": 0, "lines": 0, "orders": 0, "states": None, "cohort": []}
-        manifest = {**summary, **nothing, "first_day": None, "last_day": None}
+        manifest = {**summary, **nothing, "first_day": None, "last_day": None, "steps": {}}
         return commit_files(task.folder, manifest, [summary["late"]])
     lines, customers = _number_customers(lines, names)
-    orders = _orders(lines, spec)
+    orders, steps = with_late_columns(_orders(lines, spec, layout), customers, (task.first, task.last), spec)
     states = chunk(orders, spec.states, by=CODE).sort(CODE)
     require_in_range(orders, states)
     cells = bucket_cells(orders.select(CODE, "order_date", "amount"), states, CODE)
@@ -68,7 +71,7 @@ def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, 
     stem, written = _write_states(task.folder, states)
     manifest = {
         **summary, "customers": states.height, "lines": lines.height, "orders": orders.height, "states": stem,
-        "cohort": cells, "first_day": str(first_day), "last_day": str(last_day),
+        "cohort": cells, "first_day": str(first_day), "last_day": str(last_day), "steps": steps,
     }  # fmt: skip
     return commit_files(task.folder, manifest, [summary["late"], *written])
 
@@ -102,23 +105,38 @@ def _positions(frame: pl.DataFrame, layout: Layout) -> pl.Series:
     return pl.Series(POSITION, np.concatenate(pieces) if pieces else np.empty(0, np.int64))
 
 
-def _without_repeated(
+def _mark_repeated(
     lines: pl.DataFrame, task: ReduceTask, spec: Spec, layout: Layout
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split off the rows that break a global rule; they get a boolean column for each rule they break."""
-    if not lines.height or not spec.global_rules:
-        return lines, pl.DataFrame()
-    marks, keyed = [], iter(task.repeated)
-    for i, rule in enumerate(spec.global_rules):
+) -> tuple[dict[str, pl.Series], dict[str, list[list[Any]]]]:
+    """Say for each global rule which rows break it, and where the first exact duplicates stand."""
+    marks: dict[str, pl.Series] = {}
+    shown: dict[str, list[list[Any]]] = {}
+    if not lines.height:
+        return marks, shown
+    keyed = iter(task.repeated)
+    for rule in spec.global_rules:
         if rule.columns == (ALL_COLUMNS,):
-            mark = _repeats_a_row(lines, layout)
+            marks[rule.name] = _repeats_a_row(lines, layout)
+            places = _positions(lines.filter(marks[rule.name]), layout).sort().head(spec.samples)
+            shown[rule.name] = [[place, None] for place in places.to_list()]
         else:
-            mark = _named(lines, [table for path in next(keyed) for table in read_slots(path, task.first, task.last)])
-        marks.append(mark.alias(f"broken_{i}"))
-    broken = np.logical_or.reduce([mark.to_numpy() for mark in marks])
+            tables = [table for path in next(keyed) for table in read_slots(path, task.first, task.last)]
+            marks[rule.name] = _named(lines, tables)
+    return marks, shown
+
+
+def _without_repeated(
+    lines: pl.DataFrame, marks: dict[str, pl.Series], spec: Spec
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split off the rows that break a rule that rejects; they get a boolean column for each such rule."""
+    found = {i: marks[rule.name] for i, rule in enumerate(spec.global_rules) if rule.rejects and rule.name in marks}
+    if not found:
+        return lines, pl.DataFrame()
+    broken = np.logical_or.reduce([mark.to_numpy() for mark in found.values()])
     if not broken.any():
         return lines, pl.DataFrame()
-    late = lines.select("part", "seq").with_columns(marks).filter(pl.Series(broken))
+    columns = [mark.alias(f"broken_{i}") for i, mark in found.items()]
+    late = lines.select("part", "seq").with_columns(columns).filter(pl.Series(broken))
     return lines.filter(pl.Series(~broken)), late
 
 
@@ -145,16 +163,15 @@ def _named(lines: pl.DataFrame, tables: list[Any]) -> pl.Series:
     return lines.select(key.is_in(named.implode())).to_series()
 
 
-def _write_late(folder: Path, late: pl.DataFrame, spec: Spec) -> dict[str, Any]:
+def _write_late(folder: Path, late: pl.DataFrame, marks: dict[str, pl.Series], spec: Spec) -> dict[str, Any]:
     """Write rows rejected here by partition, and count them by the first rule they broke and by every rule."""
-    names = [rule.name for rule in spec.global_rules]
-    marks = [name for name in late.columns if name.startswith("broken_")]
-    affected = {name: int(late[mark].sum()) for name, mark in zip(names, marks, strict=False)}
+    affected = {name: int(mark.sum()) for name, mark in marks.items()}
     firsts: dict[str, int] = {}
     seen = pl.repeat(False, late.height, dtype=pl.Boolean, eager=True)
-    for name, mark in zip(names, marks, strict=False):
-        firsts[name] = int((late[mark] & ~seen).sum())
-        seen |= late[mark]
+    for i, rule in enumerate(spec.global_rules):
+        if f"broken_{i}" in late.columns:
+            firsts[rule.name] = int((late[f"broken_{i}"] & ~seen).sum())
+            seen |= late[f"broken_{i}"]
     with ExchangeWriter(folder, "late") as writer:
         if late.height:
             writer.append(late, (late["part"] % 256).cast(pl.UInt16).to_numpy())
@@ -184,23 +201,30 @@ def _hash_order(names: pl.Series) -> NDArray[np.int64]:
     return order
 
 
-def _orders(lines: pl.DataFrame, spec: Spec) -> pl.DataFrame:
+def _orders(lines: pl.DataFrame, spec: Spec, layout: Layout) -> pl.DataFrame:
     """Orders with the extra columns that metrics use: numbers summed, others from the earliest line."""
     if spec.rows_are_orders and "order_id" in lines.columns:
         orders = lines_to_orders(lines.drop("order_id"), CODE).with_columns(lines["order_id"])
     else:
         orders = lines_to_orders(lines, CODE)
-    extras = [column.name for column in spec.extra_columns]
+    columns = [column for column in spec.extra_columns if column.name not in spec.late_columns]
+    extras = [column.name for column in columns]
     if not extras:
         return orders
     if "order_id" not in lines.columns or spec.rows_are_orders:
         return orders.with_columns(lines[name] for name in extras)
-    first = lines.sort("order_date", "part", "seq").group_by(CODE, "order_id", maintain_order=True)
-    values = first.agg(
-        pl.col(column.name).sum() if column.dtype in ("decimal", "integer") else pl.col(column.name).first()
-        for column in spec.extra_columns
+    placed = lines.with_columns(_positions(lines, layout)).sort("order_date", POSITION)
+    named, lone = (placed.filter(is_) for is_ in (pl.col("order_id").is_not_null(), pl.col("order_id").is_null()))
+    values = named.group_by(CODE, "order_id", maintain_order=True).agg(
+        pl.col(column.name).sum() if spec.is_summed(column) else pl.col(column.name).first()
+        for column in columns
     )
-    return orders.join(values, on=[CODE, "order_id"], how="left", nulls_equal=True)
+    found = orders.filter(pl.col("order_id").is_not_null()).join(values, on=[CODE, "order_id"], how="left")
+    if not lone.height:
+        return found
+    # A line without an order id is an order of its own, with its own values.
+    single = lines_to_orders(lone, CODE).with_columns(lone[name] for name in extras)
+    return pl.concat([found, single.select(found.columns)])
 
 
 def _with_frame_metrics(states: pl.DataFrame, orders: pl.DataFrame, customers: pl.Series, spec: Spec) -> pl.DataFrame:

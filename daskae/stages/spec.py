@@ -3,7 +3,7 @@
 import inspect
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
@@ -17,6 +17,8 @@ from daskae.hashing import digest_texts
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
 from daskae.schema import Column, Contract
+from daskae.transform.operations import ReadyStep, UserFunction
+from daskae.transform.ready import Steps
 from daskae.validate.rules import ALL_COLUMNS, Rule
 
 FORMAT_VERSION = "3"
@@ -35,6 +37,14 @@ class Spec:
     metrics: tuple[Metric, ...]
     settings: MetricSettings
     as_of: date | None = None
+    samples: int = 5
+    """Rows shown for each rule."""
+    thorough: bool = False
+    """Whether quality scores and a profile of every column are asked for."""
+    skipped_rules: tuple[str, ...] = ()
+    """Rules that the tags asked for leave out."""
+    steps: Steps = field(default_factory=Steps)
+    """Transformations."""
     libraries: tuple[str, ...] = (pl.__version__, pa.__version__)
     """Versions of what reads and hashes rows, where the run was planned."""
 
@@ -68,8 +78,13 @@ class Spec:
         return states_of(self.aggregations)
 
     @cached_property
+    def rule_named(self) -> dict[str, Rule]:
+        """Rules by name."""
+        return {rule.name: rule for rule in self.rules}
+
+    @cached_property
     def global_rules(self) -> tuple[Rule, ...]:
-        """Rules over all rows, in their order."""
+        """Rules that look for repeated rows, in their order."""
         return tuple(rule for rule in self.rules if rule.is_global)
 
     @cached_property
@@ -79,33 +94,47 @@ class Spec:
 
     @cached_property
     def drops_repeated_rows(self) -> bool:
-        """Whether a rule rejects exact duplicates."""
+        """Whether a rule looks for exact duplicates."""
         return any(rule.columns == (ALL_COLUMNS,) for rule in self.global_rules)
 
     @cached_property
     def rows_are_orders(self) -> bool:
         """Whether no two kept rows can share an order id, so that the id need not travel."""
-        unique = any(rule.columns == ("order_id",) for rule in self.keyed_rules)
+        unique = any(rule.columns == ("order_id",) and rule.rejects for rule in self.keyed_rules)
         return "order_id" not in self.contract.names or unique
 
     @cached_property
+    def final_columns(self) -> tuple[Column, ...]:
+        """Columns of accepted rows after all steps."""
+        return self.steps.columns or self.contract.columns
+
+    @cached_property
+    def late_columns(self) -> tuple[str, ...]:
+        """Columns that are looked up when customers are grouped."""
+        return tuple(name for step in self.steps.late for name in step.operation.outputs)
+
+    @cached_property
     def extra_columns(self) -> tuple[Column, ...]:
-        """Contract columns beyond an order's own that some metric uses; all of them for functions on frames."""
+        """Columns beyond an order's own that some metric uses; all of them for functions on frames."""
         used = {name for state in self.states for name in state.chunk.meta.root_names()}
         return tuple(
             column
-            for column in self.contract.columns
+            for column in self.final_columns
             if column.name not in _ORDER_COLUMNS and (self.frame_metrics or column.name in used)
         )
 
+    def is_summed(self, column: Column) -> bool:
+        """Whether an extra column of an order is the sum over its lines; what a dimension gave never is."""
+        return column.dtype in ("decimal", "integer") and column.name not in self.steps.attributes
+
     @cached_property
     def kept_columns(self) -> tuple[str, ...]:
-        """Contract columns that go to the exchange."""
+        """Columns that go to the exchange."""
         wants_id = not self.rows_are_orders or bool(self.frame_metrics)
         base = ["customer_id", "order_date", "amount"]
         if wants_id and "order_id" in self.contract.names:
             base.insert(1, "order_id")
-        return (*base, *(column.name for column in self.extra_columns))
+        return (*base, *(column.name for column in self.extra_columns if column.name not in self.late_columns))
 
     @cached_property
     def checked_columns(self) -> tuple[str, ...]:
@@ -115,9 +144,10 @@ class Spec:
 
     def columns_to_read(self, segment: Segment) -> list[str]:
         """Return the source columns that a segment's rows are judged by."""
-        if self.drops_repeated_rows:
+        if self.drops_repeated_rows or self.thorough:
             return list(segment.columns)
         names = [*self.contract.sources]
+        names += [name for name in self.steps.reads if name in segment.columns]
         for rule in self.rules:
             names += [name for name in rule.columns if name not in self.contract.names and name in segment.columns]
         return list(dict.fromkeys(names))
@@ -127,15 +157,31 @@ class Spec:
         """Identity of everything that decides what a map task writes."""
         return digest_texts(
             FORMAT_VERSION, *self.libraries, repr(self.dialect), repr(self.contract),
-            *(rule.definition for rule in self.rules), *self.kept_columns,
+            *(_rule_definition(rule) for rule in self.rules), *self.kept_columns,
+            str(self.samples), str(self.thorough), *(_step_definition(step) for step in self.steps.in_tasks),
         )  # fmt: skip
 
     @cached_property
     def fingerprint(self) -> str:
         """Identity of everything that decides the result, the input apart."""
         return digest_texts(
-            self.map_fingerprint, repr(self.settings), str(self.as_of), *(_definition(item) for item in self.metrics)
-        )
+            self.map_fingerprint, repr(self.settings), str(self.as_of), *(_definition(item) for item in self.metrics),
+            *(_step_definition(step) for step in self.steps.late), repr(self.steps.attributes),
+        )  # fmt: skip
+
+
+def _rule_definition(rule: Rule) -> str:
+    return rule.definition if rule.function is None else f"{rule.definition}|{_code(rule.function)}"
+
+
+def _step_definition(step: ReadyStep) -> str:
+    operation = step.operation
+    return f"{step.definition}|{_code(operation.function)}" if isinstance(operation, UserFunction) else step.definition
+
+
+def rules_contract(contract: Contract, steps: Steps) -> Contract:
+    """Return the columns that rules may name: the contract's and what steps before the rules made."""
+    return replace(contract, columns=steps.checked or contract.columns)
 
 
 def _definition(item: Metric) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from daskae.exchange import ExchangeWriter, commit_files, read_frame, read_slots
+from daskae.exchange import ExchangeWriter, commit_files, read_slots
 from daskae.stages.layout import Layout
 
 POSITION = "_position"
@@ -25,6 +25,8 @@ class UniqueTask:
     first: int
     last: int
     folder: Path
+    samples: int = 5
+    """Repeated rows to show."""
 
 
 def find_duplicates(task: UniqueTask, layout_path: Path) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def find_duplicates(task: UniqueTask, layout_path: Path) -> dict[str, Any]:
     dict
         The manifest: ``file``, the exchange file that names the rows by customer slot (columns ``part`` and ``seq``),
         or
-        None; ``affected``, how many they are; ``checked``, how many rows have a key.
+        None; ``affected``, how many they are; ``checked``, how many rows have a key; ``samples``, place in the input
+        and key of the first of them.
     """
     layout = Layout.load(layout_path)
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,17 @@ def find_duplicates(task: UniqueTask, layout_path: Path) -> dict[str, Any]:
             writer.append(repeated.select("part", "seq"), repeated["slot"].to_numpy())
         file = writer.finish()
     name = file.name if file else None
-    return commit_files(task.folder, {"file": name, "affected": repeated.height, "checked": checked}, [name])
+    manifest = {"file": name, "affected": repeated.height, "checked": checked}
+    return commit_files(task.folder, {**manifest, "samples": _first(repeated, task.samples)}, [name])
+
+
+def _first(repeated: pl.DataFrame, count: int) -> list[list[Any]]:
+    """Place in the input and key of the first rows."""
+    if not repeated.height:
+        return []
+    keys = [name for name in repeated.columns if name.startswith("key_") and name != "key_hash"]
+    rows = repeated.sort(POSITION).head(count).select(POSITION, pl.concat_str(keys, separator=", ").str.head(200))
+    return [list(row) for row in rows.rows()]
 
 
 def _candidates(task: UniqueTask, layout: Layout) -> tuple[pl.DataFrame, int]:
@@ -61,10 +74,13 @@ def _candidates(task: UniqueTask, layout: Layout) -> tuple[pl.DataFrame, int]:
         return pl.DataFrame(), len(hashes)
     found = []
     for part, path in paths:
-        frame = read_frame([path], task.first, task.last)
-        if not frame.height:
+        rows = list(read_slots(path, task.first, task.last))
+        if not rows:
             continue
-        frame = frame.filter(pl.col("key_hash").is_in(wanted.implode()))
+        table = pa.concat_tables(rows)
+        # Picked out before Polars sees them: its texts are copies, and repeated keys are few.
+        repeated = pl.Series(pl.from_arrow(table["key_hash"])).is_in(wanted.implode()).arg_true()
+        frame = pl.DataFrame(pl.from_arrow(table.take(repeated.to_arrow())))
         position = pl.Series(POSITION, layout.positions(part, frame["seq"]))
         found.append(frame.with_columns(position, pl.lit(part, dtype=pl.UInt32).alias("part")))
     return pl.concat(found), len(hashes)

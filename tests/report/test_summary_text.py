@@ -4,7 +4,7 @@ import pytest
 
 from daskae.events import Status
 from daskae.report.summary_text import bar, render_summary
-from daskae.summary import RowCounts, RunSummary, TableOutcome
+from daskae.summary import RowCounts, RuleOutcome, RunSummary, StepOutcome, TableOutcome, ValidationSummary
 
 from .scenes import make_summary
 
@@ -31,7 +31,7 @@ Rejected because of
   order_date is readable       38   0.03 %  ▏
   price                         2  <0.01 %  ▏
 
-Rules  2 of 3 passed
+Rules  2 of 3 passed, 1 warning
   ✗ orders are fresh  warning: the newest order is 12 days old, 7 allowed
 
 Figures as of 2011-12-09
@@ -151,3 +151,46 @@ def test_a_bar_shows_what_is_not_zero() -> None:
     assert bar(1, 10) == "█" * 10
     assert bar(7, 10) == "█" * 10
     assert bar(0.5, 0) == ""
+
+
+def test_steps_tell_what_became_of_their_rows() -> None:
+    steps = (
+        StepOutcome("trim_channel", "before_rules", 12_000, 12_000, partitions=4, seconds=0.25),
+        StepOutcome("no_tests", "after_rules", 9_000, 8_990, 3, 4, 1, 1.5, "ValueError: odd", "log"),
+    )
+    text = plain(make_summary(steps=steps))
+    assert (
+        """
+Steps
+  trim_channel  12,000 in                                               0.25 s
+  no_tests       9,000 in  10 rejected  failed on 3  skipped in 1 of 4  1.50 s
+"""
+        in text
+    )
+    assert "Steps" not in plain(make_summary())
+
+
+def test_rules_tell_where_they_are_broken_first() -> None:
+    sample = {"file": "a\x1b.csv", "row_number": 12_345, "value": "x" * 300}
+    rules = (
+        RuleOutcome("broken", "error", False, 10, 1, "1 of 10", status="failed", samples=(sample,)),
+        RuleOutcome("inside", "error", False, 10, 0, "the rule itself failed", status="error"),
+        RuleOutcome("noted", "info", False, 10, 3, "3 of 10", status="failed"),
+    )
+    text = plain(make_summary(rules=rules, skipped_rules=("later",)))
+    assert "Rules  0 of 3 passed, 2 errors, 1 info, 1 skipped" in text
+    assert "first in a\\x1b.csv row 12,345: xxx" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_all_rules_together() -> None:
+    kinds = [("error", "passed"), ("error", "error"), ("warning", "failed"), ("info", "skipped")]
+    outcomes = [
+        RuleOutcome(str(i), severity, status in ("passed", "skipped"), 1, 0, "", status=status)
+        for i, (severity, status) in enumerate(kinds)
+    ]
+    found = ValidationSummary.of(outcomes, ["left"])
+    assert (found.executed, found.passed, found.failed, found.errors, found.warnings) == (3, 1, 2, 1, 1)
+    assert found.pass_rate == round(1 / 3, 6)
+    assert (found.error_rules, found.warning_rules, found.skipped_rules) == (("1",), ("2",), ("left", "3"))
+    assert ValidationSummary.of([]).pass_rate == 1.0

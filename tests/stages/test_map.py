@@ -20,7 +20,7 @@ from daskae.stages.layout import build_layout
 from daskae.stages.map import process_partition, to_units
 from daskae.stages.reduce import ReduceTask, reduce_bucket
 from daskae.stages.spec import Spec
-from daskae.validate.rules import build_rules
+from daskae.validate.build import build_rules
 
 NAMES = ("order_id", "customer_id", "order_date", "amount", "note")
 TEXT = (
