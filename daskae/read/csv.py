@@ -1,29 +1,23 @@
 """CSV segments as batches of text cells.
 
-Each window of a few megabytes ends at a true record end and is parsed by pyarrow into text columns; small windows
-keep the
-parser's memory in the processor's cache (half the time of a 64 MB window, measured). Records that are malformed or not
-valid in their encoding are taken out before the parser sees them, rows with a wrong number of fields are caught by
-it; all
-are kept as broken rows. Where a record begins is computed only for windows from which a row is rejected.
+Each window of a few megabytes ends at a true record end and is parsed into text columns; small windows keep the
+parser's memory in the processor's cache (half the time of a 64 MB window, measured). Where a record begins is computed
+only for windows from which a row is rejected.
 """
 
 import codecs
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
-from daskae.batch import Batch, Broken, RawRows, RowNumbers, Span
+from daskae.batch import Batch, RawRows, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
-from daskae.read.dialect import WHITESPACE, Dialect
-from daskae.read.marks import ends_in_escape, with_long_delimiter, with_short_delimiter
+from daskae.read.cells import is_plain, split_cells
+from daskae.read.dialect import Dialect
 from daskae.read.raw import decode_texts
 from daskae.read.records import Records, find_records, first_fields, header_end, last_record_end, lines_end
 from daskae.read.source import RangeReader, open_stream
@@ -203,15 +197,10 @@ def _batch(window: _Window, dialect: Dialect, columns: Sequence[str]) -> Batch:
     """Parse one window; see the module's text."""
     data = window.data
     text = data if dialect.is_utf8 or dialect.is_wide else _transcode(data, dialect)
-    broken: list[Broken] = []
     records = window.records if text is data else None
-    if records is None and not _is_plain(text, dialect):
+    if records is None and not is_plain(text, dialect):
         records = find_records(text, dialect, final=True)
-    if records is not None:
-        broken = _unparsable(text, records, dialect)
-        text = _cut_out(text, records, [item.row for item in broken])
-    cells, wrong = _parse(text, window.columns, dialect, columns)
-    broken = _merge(broken, wrong)
+    cells, broken = split_cells(text, records, window.columns, dialect, columns)
     raw = _RawRecords(window, dialect, records if dialect.is_utf8 or dialect.is_wide else None)
     count = cells.height + len(broken)
     batch = Batch(cells, count, raw, raw.spans(count), broken, starts=raw.known_starts)
@@ -220,107 +209,6 @@ def _batch(window: _Window, dialect: Dialect, columns: Sequence[str]) -> Batch:
 
 def _transcode(data: bytes, dialect: Dialect) -> bytes:
     return data.decode(dialect.encoding, _NOT_UTF8).encode("utf-8", "surrogatepass")
-
-
-def _is_plain(text: bytes, dialect: Dialect) -> bool:
-    """Whether the parser may have the bytes unseen: no quotes or escapes, valid UTF-8, no overlong record."""
-    if dialect.escape_byte and dialect.escape_byte in text:
-        return False
-    if dialect.quote_byte and dialect.quote_byte in text:
-        return False
-    return len(text) <= dialect.max_record_bytes and _is_utf8(text)
-
-
-def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _unparsable(text: bytes, records: Records, dialect: Dialect) -> list[Broken]:
-    """Name the records that are malformed or hold bytes that are not valid text."""
-    message = "a quoted field is not closed, or is followed by other text"
-    found = {row: Broken(row, "malformed_quoting", message) for row in np.flatnonzero(records.malformed).tolist()}
-    if ends_in_escape(text, dialect):
-        last = len(records.starts) - 1
-        found[last] = Broken(last, "malformed_quoting", "an escape is the last character of the input")
-    if not _is_utf8(text):
-        # An error's position costs a copy of all that follows it, so each record with more than ASCII is tried alone.
-        high = np.maximum.reduceat(np.frombuffer(text, np.uint8), records.starts) > 127
-        for row in np.flatnonzero(high).tolist():
-            if not _is_utf8(text[int(records.starts[row]) : int(records.ends[row])]):
-                invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
-                found.setdefault(row, invalid)
-    return [found[row] for row in sorted(found)]
-
-
-def _cut_out(text: bytes, records: Records, rows: list[int]) -> bytes:
-    """Return the bytes without some records."""
-    if not rows:
-        return text
-    starts, ends = records.starts[rows].tolist(), records.ends[rows].tolist()
-    kept = zip([0, *ends], [*starts, len(text)], strict=True)
-    return b"".join([text[start:end] for start, end in kept])
-
-
-def _merge(broken: list[Broken], wrong: list[Broken]) -> list[Broken]:
-    """Join rows broken before parsing with rows the parser refused, whose numbers do not count the former."""
-    if not broken:
-        return wrong
-    taken = [item.row for item in broken]
-    merged, shift = list(broken), 0
-    for item in wrong:
-        while shift < len(taken) and taken[shift] <= item.row + shift:
-            shift += 1
-        merged.append(Broken(item.row + shift, item.reason, item.message))
-    return sorted(merged, key=lambda item: item.row)
-
-
-_BLANKS = re.compile(rb"[ \t]+")
-_ONLY_LINE_ENDS = re.compile(rb"[\r\n]*")
-_EDGE_BLANKS = re.compile(rb"(?:(?<=[\r\n])|\A)[ \t]+|[ \t]+(?=[\r\n]|\Z)")
-
-
-def _parse(
-    text: bytes, names: Sequence[str], dialect: Dialect, columns: Sequence[str]
-) -> tuple[pl.DataFrame, list[Broken]]:
-    """Split valid bytes into text columns; rows with a wrong number of fields come back apart."""
-    wrong: list[Broken] = []
-
-    def refuse(row: Any) -> str:
-        message = f"{row.expected_columns} fields expected, {row.actual_columns} found"
-        wrong.append(Broken(int(row.number) - 1, "wrong_field_count", message))
-        return "skip"
-
-    if dialect.delimiter == WHITESPACE:
-        text = _BLANKS.sub(b" ", _EDGE_BLANKS.sub(b"", text))
-    if _ONLY_LINE_ENDS.fullmatch(text):
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), wrong
-    quoted = bool(dialect.quote_byte) and dialect.quote_byte in text
-    text, delimiter = with_short_delimiter(text, dialect)
-    table = pacsv.read_csv(
-        pa.BufferReader(text),
-        pacsv.ReadOptions(use_threads=False, column_names=list(names), block_size=len(text) + 1),
-        pacsv.ParseOptions(
-            delimiter=delimiter,
-            quote_char=dialect.quote if dialect.quote_byte else False,
-            escape_char=dialect.escape or False,
-            newlines_in_values=quoted or bool(dialect.escape),
-            invalid_row_handler=refuse,
-        ),
-        pacsv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
-            include_columns=list(columns),
-            strings_can_be_null=False,
-            check_utf8=False,
-        ),
-    )
-    cells = pl.DataFrame(pl.from_arrow(table))
-    return with_long_delimiter(cells, delimiter, dialect) if quoted else cells, wrong
 
 
 class _RawRecords:
