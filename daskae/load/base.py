@@ -5,17 +5,26 @@ is a name, its key columns, an Arrow schema and a list of Arrow IPC files whose 
 content.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-Strategy = Literal["replace", "append"]
+Strategy = Literal["replace", "append", "upsert", "merge"]
+NullKeys = Literal["reject", "match", "error"]
+OnMissing = Literal["keep", "delete", "flag"]
 
 METADATA_COLUMNS = ("_load_id", "_loaded_at", "_source_rows")
 """Added by every sink to every table; the only columns that differ between two runs over the same input."""
+
+FLAG_COLUMNS = ("_is_active", "_inactive_since")
+"""Added where a merge flags rows that left the source."""
+
+REJECT_COLUMNS = ("_reason", "_row")
+"""Columns in front of the rows in a file of left out rows; ``_row`` is the place in the batch, from 1."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,25 @@ class TableParts:
 
 
 @dataclass(frozen=True)
+class LoadOptions:
+    """What the keys of a batch mean, and what an upsert or a merge may touch."""
+
+    duplicates: str = "error"
+    """Which row of a key stays: the ``first`` or ``last`` one of the batch, the one with the greatest value in the
+    column of this name (the last one of equals), or none of them: ``error``, which holds too for tables without that
+    column."""
+    null_keys: NullKeys = "reject"
+    """Whether a row with a null in its key is left out, is a key like any other, or fails the load."""
+    update_columns: tuple[str, ...] = ()
+    """Columns that an upsert or a merge may change in existing rows; all unless given. Tables with none of these
+    columns are not limited."""
+    on_missing: OnMissing = "keep"
+    """What a merge does with rows whose keys the batch does not hold."""
+    only_if_newer: str = ""
+    """Column that must be greater in the batch before an existing row is changed, in tables that have it."""
+
+
+@dataclass(frozen=True)
 class Load:
     """Everything one publish puts into a target."""
 
@@ -43,13 +71,48 @@ class Load:
     run_id: str
     """The run that brings it, for the ledger only."""
     strategy: Strategy
-    """``replace`` makes the tables equal to this load; ``append`` adds it to what is there."""
+    """``replace`` makes the tables equal to this load; ``append`` adds it to what is there; ``upsert`` inserts new keys
+    and changes known ones; ``merge`` does that and deals with the keys that are missing."""
     source_rows: int
     """Rows read from the input."""
     loaded_at: datetime
     """When the run started, UTC without offset."""
     tables: tuple[TableParts, ...]
     """All tables of the load; they become visible together."""
+    options: LoadOptions = LoadOptions()
+    rejects: Path | None = None
+    """Folder for the rows that are left out; they are only counted where there is none."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a load did to one table, in rows."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    """Rows of the batch that the table held already, or that were not newer."""
+    deleted: int = 0
+    """Rows taken out, those that a replace put others in the place of included."""
+    flagged: int = 0
+    """Rows marked as no longer active."""
+    rejected: int = 0
+    """Rows of the batch left out for a null in their key."""
+    duplicates: int = 0
+    """Rows of the batch left out for another row with their key."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Rows of a batch that were left out for one reason."""
+
+    table: str
+    reason: str
+    rows: int
+    samples: tuple[Mapping[str, Any], ...]
+    """The first few of them."""
+    file: Path | None
+    """Parquet file with all of them, behind :data:`REJECT_COLUMNS`."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +123,14 @@ class Receipt:
     already_published: bool
     """True when the ledger already held this load, so nothing was written."""
     rows: dict[str, int]
-    """Rows of this load by table."""
+    """Rows of this load by table, without those that were left out."""
     targets: dict[str, str]
     """Where each table is, for people: a folder, or ``database: table``. Never holds a password."""
+    changes: dict[str, Changes] = field(default_factory=dict)
+    """What the load did, by table; nothing for targets that do not count it."""
+    rejected: tuple[Rejected, ...] = ()
+    seconds: float = 0.0
+    """Time the publish took."""
 
 
 class Sink(Protocol):
@@ -76,8 +144,8 @@ class Sink(Protocol):
         Returns
         -------
         Receipt or None
-            The receipt, when the ledger shows this load as the one the target already holds (for ``replace``: the last
-            one published; for ``append``: any), and the tables are still there with their rows; else None.
+            The receipt, when the ledger shows this load as one the target already holds (see
+            :mod:`daskae.load.ledger`), and the tables are still there with their rows; else None.
 
         Raises
         ------

@@ -26,6 +26,24 @@ def check_load(load: Load) -> None:
         _check_columns(table)
 
 
+def check_files_strategy(load: Load) -> None:
+    """Refuse what cannot be done to files that are only ever added or replaced.
+
+    Raises
+    ------
+    LoadError
+        For an upsert or a merge.
+    """
+    if load.strategy not in ("replace", "append"):
+        raise LoadError(
+            "a folder of Parquet files takes whole tables only",
+            where="--strategy",
+            got=load.strategy,
+            allowed="replace, append",
+            hint="load into a database, such as sqlite:///metrics.db",
+        )
+
+
 def _check_columns(table: TableParts) -> None:
     where = f"table {table.name}"
     if not table.schema.names:

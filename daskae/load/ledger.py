@@ -9,25 +9,31 @@ The rule:
   replace wiped it; then it may come again.
 - **replace** is done when the load has a published entry and its tables hold nothing else. After loads A, B, load A can
   be published again, as a third entry.
+- **upsert** and **merge** are done when the load has a published entry and was the last to touch its tables. After
+  loads A, B, load A can be published again, as a third entry.
 - A replace turns the entries of all loads that share a table with it to ``replaced``. Loads of other tables stay.
 - The entry becomes visible in the same step as the rows (one transaction, or one rename), so it can neither be missing
   for rows that are there nor be there for rows that are missing.
 
 An entry whose rows were deleted by hand counts as not done: the sink compares the rows, then publishes again.
+
+A database also keeps an entry of each load that ``failed``, with the reason. Those decide nothing.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from daskae.errors import LoadError
 from daskae.load.base import Load, Strategy
 
-Status = Literal["published", "replaced"]
+_BY_KEY = ("upsert", "merge")
+
+Status = Literal["published", "replaced", "failed"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,15 @@ class Entry:
     strategy: Strategy
     status: Status
     tables: dict[str, int]
-    """Rows this load brought, by table."""
+    """Rows that carried the id of this load when it was published, by table."""
     source_rows: int
     loaded_at: str
     published_at: str
+    """When the load ended, well or not."""
     message: str
+    started_at: str = ""
+    changes: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows inserted, updated and so on, by table; see :class:`daskae.load.base.Changes`."""
 
     def to_json(self) -> str:
         """Write the entry as one line of JSON."""
@@ -78,12 +88,25 @@ def find_held(entries: Sequence[Entry], load: Load) -> Entry | None:
         return None
     if load.strategy == "replace" and any(_loads_in(entries, name) != {load.load_id} for name in names):
         return None
+    if load.strategy in _BY_KEY and (mine.strategy != load.strategy or touched_since(entries, mine) & names):
+        return None
     return mine
+
+
+def touched_since(entries: Sequence[Entry], entry: Entry) -> set[str]:
+    """Name the tables that loads after this one have touched."""
+    later = (other for other in entries if other.sequence > entry.sequence and other.status != "failed")
+    return {name for other in later for name in other.tables}
+
+
+def next_sequence(entries: Sequence[Entry]) -> int:
+    """Return the number of the next entry."""
+    return max((entry.sequence for entry in entries), default=0) + 1
 
 
 def add_entry(entries: Sequence[Entry], load: Load) -> list[Entry]:
     """Return the ledger as it is once ``load`` is published; the new entry is the last."""
-    sequence = max((entry.sequence for entry in entries), default=0) + 1
+    sequence = next_sequence(entries)
     tables = {table.name: table.rows for table in load.tables}
 
     def wiped(entry: Entry) -> bool:
@@ -134,7 +157,7 @@ def _loads_in(entries: Sequence[Entry], table: str) -> set[str]:
     """Play the history of one table: it may still hold rows of a load that lost its rows in another table."""
     loads: set[str] = set()
     for entry in entries:
-        if table in entry.tables:
+        if table in entry.tables and entry.status != "failed":
             loads = {entry.load_id} if entry.strategy == "replace" else loads | {entry.load_id}
     return loads
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from daskae.errors import LoadError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt
-from daskae.load.checks import check_load
+from daskae.load.checks import check_files_strategy, check_load
 from daskae.load.failures import translated
 from daskae.load.ledger import Entry, add_entry, find_held, short_id
 from daskae.load.lock import publisher_lock
@@ -49,6 +49,7 @@ class ParquetSink:
     def preflight(self, load: Load) -> Receipt | None:
         """Check that the folder can take the load; see :class:`daskae.load.base.Sink`."""
         check_load(load)
+        check_files_strategy(load)
         with translated(self._target):
             self._check_place()
             current = self._snapshots.current()
@@ -60,6 +61,7 @@ class ParquetSink:
     def publish(self, load: Load) -> Receipt:
         """Make the load visible by one rename; see :class:`daskae.load.base.Sink`."""
         check_load(load)
+        check_files_strategy(load)
         with translated(self._target):
             self._check_place()
             self._snapshots.hidden.mkdir(parents=True, exist_ok=True)

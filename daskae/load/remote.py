@@ -27,7 +27,7 @@ from fsspec import AbstractFileSystem
 from daskae.errors import DaskaeError, LoadError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt, TableParts
-from daskae.load.checks import check_load
+from daskae.load.checks import check_files_strategy, check_load
 from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, add_entry, find_held, short_id
 from daskae.load.parquet_files import FILE_ROWS, check_older_file, encode, file_schema, write_files
@@ -76,6 +76,7 @@ class RemoteParquetSink:
     def preflight(self, load: Load) -> Receipt | None:
         """Check that the target can take the load; see :class:`daskae.load.base.Sink`."""
         check_load(load)
+        check_files_strategy(load)
         with self._translated():
             manifest = self._read_manifest()
             if receipt := self._find_receipt(manifest, load):
@@ -86,6 +87,7 @@ class RemoteParquetSink:
     def publish(self, load: Load) -> Receipt:
         """Make the load visible by writing the manifest; see :class:`daskae.load.base.Sink`."""
         check_load(load)
+        check_files_strategy(load)
         with self._translated():
             manifest = self._read_manifest()
             self._check_tables(manifest, load)

@@ -9,13 +9,16 @@ import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from daskae.errors import LoadError
 from daskae.faults import CRASH_VARIABLE
 from daskae.load.base import Load
 from daskae.load.lock import publisher_lock
 from daskae.load.targets import open_sink
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "pandas", "daskae.load.targets"])
+CONTEXT.set_forkserver_preload(
+    ["pytest", "pandas", "daskae.load.sql.sink", "daskae.load.sql.sqlite.dialect", "daskae.load.sql.postgresql.dialect"]
+)
 WAIT = 60
 
 
@@ -71,6 +74,51 @@ class LockHolder:
     def kill(self) -> None:
         self._child.kill()
         self._child.join(WAIT)
+
+
+class PublishHolder:
+    """A process that stops in the middle of a publish, with everything staged, until it is told to go on."""
+
+    def __init__(self, url: str, load: Load) -> None:
+        self._here, there = CONTEXT.Pipe()
+        self._child = CONTEXT.Process(target=_publish_slowly, args=(url, load, there))
+        self._child.start()
+        there.close()
+        assert self._here.recv() == "staged"
+
+    def __enter__(self) -> "PublishHolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._here.close()
+        self._child.join(WAIT)
+        self._child.close()
+
+    def finish(self) -> None:
+        """Let it go on; it must succeed."""
+        assert self.failure() == ""
+
+    def failure(self) -> str:
+        """Let it go on; return what it failed with."""
+        self._here.send("go on")
+        return str(self._here.recv())
+
+
+def _publish_slowly(url: str, load: Load, pipe: Connection) -> None:
+    from daskae.load.sql import sink
+
+    def wait(name: str) -> None:
+        if name.endswith(".staged"):
+            pipe.send("staged")
+            pipe.recv()
+
+    vars(sink)["crash_point"] = wait
+    try:
+        open_sink(url).publish(load)
+    except LoadError as error:
+        pipe.send(str(error))
+    else:
+        pipe.send("")
 
 
 def _publish_armed(url: str, load: Load, crash_at: str) -> None:

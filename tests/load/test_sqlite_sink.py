@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from daskae.errors import ExchangeError, LoadError
-from daskae.load.base import Load, Sink
+from daskae.load.base import Load, LoadOptions, Sink
 from daskae.load.targets import open_sink
 
 from .building import LOADED_AT, A, B, C, build_load, one_table, query, shop, write_parts
@@ -229,14 +229,15 @@ def test_repeated_keys_are_named_and_nothing_changes(sink: Sink, path: Path, tmp
     with pytest.raises(LoadError, match=r"more than once(.|\n)*\(C0\), \(C1\), \(C2\), \(C3\), \(C4\) \.\.\."):
         sink.publish(build_load(tmp_path, B, bad))
     assert shops(path) == [("north", 3)]
-    assert len(ledger(path)) == 1
+    assert ledger(path) == [(1, "a", "replace", "published"), (2, "b", "replace", "failed")]
     assert query(path, "SELECT name FROM sqlite_master WHERE name LIKE '\\_daskae\\_stage%' ESCAPE '\\'") == []
 
 
 def test_null_keys_are_named(sink: Sink, tmp_path: Path) -> None:
     table = pa.table({"month": ["2011-01", "2011-02", None], "period": [0, None, 1]})
+    load = replace(one_table(tmp_path, table, ("month", "period")), options=LoadOptions(null_keys="error"))
     with pytest.raises(LoadError, match=r"key is null(.|\n)*\(2011-02, null\), \(null, 1\)"):
-        sink.publish(one_table(tmp_path, table, ("month", "period")))
+        sink.publish(load)
 
 
 def test_a_unique_index_of_the_user_can_refuse_the_rows(sink: Sink, path: Path, tmp_path: Path) -> None:

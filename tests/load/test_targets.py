@@ -6,7 +6,7 @@ from daskae.errors import SettingsError
 from daskae.load.failures import mask_secrets
 from daskae.load.parquet import ParquetSink
 from daskae.load.remote import RemoteParquetSink
-from daskae.load.sqlite import SqliteSink
+from daskae.load.sql.sink import SqlSink
 from daskae.load.targets import open_sink
 
 from .building import A, build_load, shop
@@ -15,8 +15,11 @@ from .building import A, build_load, shop
 @pytest.mark.parametrize(
     ("url", "sink"),
     [
-        ("sqlite:///metrics.db", SqliteSink),
-        ("sqlite+pysqlite:////tmp/metrics.db", SqliteSink),
+        ("sqlite:///metrics.db", SqlSink),
+        ("sqlite+pysqlite:////tmp/metrics.db", SqlSink),
+        ("postgresql://user:sesame@host/db?schema=sales", SqlSink),
+        ("postgresql+psycopg://host/db", SqlSink),
+        ("postgres://host/db", SqlSink),
         ("out/", ParquetSink),
         ("out", ParquetSink),
         ("./deep/out", ParquetSink),
@@ -44,7 +47,7 @@ def test_the_url_tells_the_sink(url: str, sink: type) -> None:
         ("sqlite:///:memory:", "names no file"),
         ("sqlite:///x.db?mode=ro", "no options"),
         ("sqlite+pysqlcipher://:sesame@/x.db", "no other driver"),
-        ("postgresql+psycopg://user:sesame@host/db", r"not supported(.|\n)*user:\*\*\*@host"),
+        ("mssql+pyodbc://user:sesame@host/db", r"not supported(.|\n)*user:\*\*\*@host"),
         ("mysql://user:sesame@host/db", "not supported"),
         ("nonsense://user:sesame@host/db", "not supported"),
         ("https://host/out", "not supported"),

@@ -1,0 +1,125 @@
+"""The ledger as a table of a database, written in the transaction that publishes the rows.
+
+It is the load history too. Beside what decides, each entry keeps its times and what was done, in all and by table.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from daskae.load.base import Load
+from daskae.load.ledger import Entry, iso_text, next_sequence
+from daskae.load.sql.dialect import Session
+
+_TOTALS = ("inserted", "updated", "unchanged", "deleted", "flagged", "rejected", "duplicates")
+LEDGER = "_daskae_loads"
+
+
+def ledger_table(session: Session) -> sa.Table:
+    """Describe the ledger.
+
+    ``tables`` is a JSON object of rows by table, ``changes`` one of counts by table; ``rows_...`` are their sums. A
+    load has at most one row that is ``published``; see the index.
+    """
+    table = session.table(
+        LEDGER,
+        sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("load_id", sa.Text, nullable=False),
+        sa.Column("run_id", sa.Text, nullable=False),
+        sa.Column("strategy", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("tables", sa.Text, nullable=False),
+        sa.Column("source_rows", sa.BigInteger, nullable=False),
+        sa.Column("loaded_at", sa.Text, nullable=False),
+        sa.Column("published_at", sa.Text, nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("started_at", sa.Text),
+        sa.Column("changes", sa.Text),
+        *(sa.Column(f"rows_{name}", sa.BigInteger) for name in _TOTALS),
+    )
+    done = table.c.status == "published"
+    sa.Index(f"{LEDGER}_published", table.c.load_id, unique=True, sqlite_where=done, postgresql_where=done)
+    return table
+
+
+def read_ledger(session: Session) -> list[Entry]:
+    """Read all entries in order; none when there is no ledger yet."""
+    existing = session.dialect.find_table(session, LEDGER)
+    if existing is None:
+        return []
+    found = {column.name for column in existing.columns}
+    table = ledger_table(session)
+    columns = [column for column in table.columns if column.name in found and not column.name.startswith("rows_")]
+    rows = session.connection.execute(sa.select(*columns).order_by(table.c.sequence)).mappings()
+    return [_to_entry(dict(row)) for row in rows]
+
+
+def write_ledger(session: Session, before: Sequence[Entry], after: Sequence[Entry]) -> None:
+    """Bring the table from ``before`` to ``after``: changed entries are updated, the last ones inserted."""
+    table = _create_or_extend(session)
+    for old, new in zip(before, after, strict=False):
+        if old != new:
+            changes = {"status": new.status, "message": new.message}
+            session.connection.execute(sa.update(table).where(table.c.sequence == new.sequence).values(changes))
+    for entry in after[len(before) :]:
+        session.connection.execute(sa.insert(table).values(_to_row(entry)))
+
+
+def record_failure(session: Session, load: Load, started_at: str, message: str) -> None:
+    """Add an entry for a load that failed, if there is a ledger: a failed load makes no table."""
+    with session.dialect.transaction(session.connection):
+        if session.dialect.find_table(session, LEDGER) is None:
+            return
+        entries = read_ledger(session)
+        entry = Entry(
+            sequence=next_sequence(entries),
+            load_id=load.load_id,
+            run_id=load.run_id,
+            strategy=load.strategy,
+            status="failed",
+            tables=dict.fromkeys((parts.name for parts in load.tables), 0),
+            source_rows=load.source_rows,
+            loaded_at=iso_text(load.loaded_at),
+            published_at=iso_text(datetime.now(UTC)),
+            message=message,
+            started_at=started_at,
+        )
+        write_ledger(session, entries, [*entries, entry])
+
+
+def _create_or_extend(session: Session) -> sa.Table:
+    table = ledger_table(session)
+    existing = session.dialect.find_table(session, LEDGER)
+    if existing is None:
+        table.create(session.connection, checkfirst=False)
+        return table
+    found = {column.name for column in existing.columns}
+    for column in table.columns:
+        if column.name not in found:
+            add_column(session, table, column)
+    return table
+
+
+def add_column(session: Session, table: sa.Table, column: sa.Column[Any]) -> None:
+    """Add a column to an existing table; what is declared as its default holds for the old rows too."""
+    compiler = session.dialect.compiler
+    text = sa.schema.CreateColumn(column).compile(dialect=compiler)
+    name = compiler.identifier_preparer.format_table(table)
+    session.connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {text}")
+
+
+def _to_entry(row: dict[str, Any]) -> Entry:
+    row["tables"] = json.loads(row["tables"])
+    row["changes"] = json.loads(row.get("changes") or "{}")
+    row["started_at"] = row.get("started_at") or ""
+    return Entry(**row)
+
+
+def _to_row(entry: Entry) -> dict[str, Any]:
+    texts = {name: json.dumps(getattr(entry, name), ensure_ascii=False) for name in ("tables", "changes")}
+    counts = list(entry.changes.values())
+    totals = {f"rows_{name}": sum(count.get(name, 0) for count in counts) for name in _TOTALS}
+    return {**vars(entry), **texts, **totals}

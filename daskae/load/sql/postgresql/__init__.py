@@ -1,0 +1,1 @@
+"""PostgreSQL: COPY into unlogged tables, advisory locks, exact decimals."""

@@ -1,0 +1,110 @@
+"""COPY into a staged table of PostgreSQL, by several connections at once for a large table.
+
+The server parses what a connection sends in one process, and that is what takes longest. Blocks are handed out one by
+one, so the streams end together; the rows keep their numbers, whichever stream brings them.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+
+from daskae.errors import LoadError
+from daskae.load.base import TableParts
+from daskae.load.parts import read_batches
+from daskae.load.sql.postgresql.failures import sql_state
+from daskae.load.sql.postgresql.values import plain_type, to_csv
+
+_NOT_IN_TEXT = "22021"
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def copy_rows(
+    connections: Sequence[Connection],
+    table: sql.Composable,
+    columns: list[str],
+    parts: TableParts,
+    batches: Iterator[pa.RecordBatch],
+) -> int:
+    """Send all rows, a block of CSV for each batch; return how many the server took.
+
+    Raises
+    ------
+    LoadError
+        Naming the column and the row, when a text holds a NUL.
+    """
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, names)
+    source = _Source(batches)
+    try:
+        if len(connections) == 1:
+            return _send(connections[0], statement, parts.name, source)
+        with ThreadPoolExecutor(len(connections)) as pool:
+            streams = [pool.submit(_send, connection, statement, parts.name, source) for connection in connections]
+            try:
+                return sum(stream.result() for stream in streams)
+            finally:
+                source.stop()
+    except psycopg.Error as error:
+        if sql_state(error) == _NOT_IN_TEXT and (found := _find_nul(parts)):
+            raise found from None
+        raise
+
+
+class _Source:
+    """Batches for several threads, each with the number of its first row."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches, self._position = batches, 1
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def __iter__(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        while not self._stopped:
+            with self._lock:
+                batch = next(self._batches, None)
+                if batch is None:
+                    return
+                position = self._position
+                self._position += batch.num_rows
+            yield position, batch
+
+    def stop(self) -> None:
+        """Hand nothing out any more."""
+        self._stopped = True
+
+
+def _send(connection: Connection, statement: sql.Composed, name: str, source: _Source) -> int:
+    try:
+        with connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                for position, batch in source:
+                    copy.write(to_csv(batch, name, position))
+            return cursor.rowcount
+    except BaseException:
+        source.stop()
+        raise
+
+
+def _find_nul(parts: TableParts) -> LoadError | None:
+    first = 1
+    for batch in read_batches(parts, 100_000):
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            kind = plain_type(field.type)
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                continue
+            places = pc.indices_nonzero(pc.match_substring(column.cast(pa.string()), "\0"))
+            if len(places):
+                return LoadError(
+                    "a text holds a NUL, which PostgreSQL cannot store",
+                    where=f"table {parts.name}, column {field.name}, row {first + places[0].as_py()}",
+                    got=repr(column[places[0].as_py()].as_py())[:100],
+                    hint="take it out with a step, or write to Parquet or SQLite",
+                )
+        first += batch.num_rows
+    return None

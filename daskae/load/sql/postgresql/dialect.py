@@ -1,0 +1,152 @@
+"""PostgreSQL as a target: the lock is an advisory one, rows arrive by COPY, and readers never wait."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.dialects import postgresql
+
+from daskae.errors import LoadError
+from daskae.load.base import TableParts
+from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.postgresql import catalog
+from daskae.load.sql.postgresql.copying import copy_rows
+from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
+from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
+from daskae.load.sql.postgresql.values import sql_type
+
+_NAME_BYTES = 63  # a longer name is cut by the server without a word
+_INDEX_PREFIX = "_daskae_key_"
+_ROWS_FOR_TWO = 50_000  # a second connection takes some milliseconds to open
+
+
+class PostgresqlDialect:
+    """A schema of a PostgreSQL database.
+
+    Parameters
+    ----------
+    url : sqlalchemy.URL
+        ``postgresql://user:password@host/database``; the schema is that of ``?schema=``, else the first of the user's
+        search path.
+    timeout : float
+        Seconds to wait for the server, another publisher or another writer.
+    """
+
+    name = "postgresql"
+    title = "PostgreSQL"
+    collation = "C"
+    stage_prefixes: tuple[str, ...] = ("UNLOGGED",)
+    rebuilds_indexes = False
+    has_isolation_levels = True
+    reserved: tuple[str, ...] = (RESERVED_PREFIX,)
+
+    def __init__(self, url: sa.URL, timeout: float) -> None:
+        self.target = url.render_as_string(hide_password=True)
+        self.timeout = timeout
+        self.compiler: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+        self._password = str(url.password or "")
+        schema = url.query.get("schema", "")
+        self._schema = schema if isinstance(schema, str) else schema[-1]
+        self._url = url.set(drivername="postgresql+psycopg").difference_update_query(["schema"])
+
+    def check_place(self) -> None:
+        """Leave everything to the server."""
+
+    def connecting(self) -> AbstractContextManager[sa.Connection]:
+        """Connect."""
+        return connect(self._url, self._schema, self.timeout)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session | None]:
+        """Connect."""
+        with connect(self._url, self._schema, self.timeout) as connection:
+            yield Session(self, connection, current_schema(connection, self._schema))
+
+    @contextmanager
+    def publishing(self) -> Iterator[Session]:
+        """Connect and hold the advisory lock of the schema until the connection ends."""
+        with connect(self._url, self._schema, self.timeout) as connection:
+            schema = current_schema(connection, self._schema)
+            with publisher_lock(connection, schema, self.timeout, self.target):
+                yield Session(self, connection, schema)
+
+    def transaction(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Read committed: what is written is locked, and nothing else is read."""
+        return transaction(connection)
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Say what PostgreSQL says in words of a person's."""
+        return postgresql_translated(self.target, self._password, self.timeout)
+
+    def is_lost(self, error: sa.exc.DBAPIError) -> bool:
+        """Tell by the error, or by the state of the connection."""
+        return error.connection_invalidated or is_lost(error.orig)
+
+    def column_type(self, field: pa.Field, table: str) -> sa.types.TypeEngine[Any]:
+        """See :mod:`daskae.load.sql.postgresql.values`."""
+        return sql_type(field, table)
+
+    def position_column(self) -> sa.Column[int]:
+        """Declare a plain number, which is sent with the rows."""
+        return sa.Column(POSITION, sa.BigInteger, quote=True)
+
+    def moment(self, value: datetime) -> sa.ColumnElement[Any]:
+        """Write a time as it is."""
+        return sa.literal(value, sa.TIMESTAMP())
+
+    def check_name(self, name: str, where: str) -> None:
+        """Refuse what the server would cut."""
+        if len(name.encode()) > _NAME_BYTES:
+            got, allowed = f"{len(name.encode())} bytes", f"{_NAME_BYTES} bytes"
+            raise LoadError("a name is too long for PostgreSQL", where, got, allowed, "use a shorter name")
+
+    def fold(self, name: str) -> str:
+        """Return the name itself: quoted names are told apart by case."""
+        return name
+
+    def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
+        """Take every type that holds all values of the wanted one."""
+        return catalog.accepts(found, wanted.compile(self.compiler))
+
+    def find_table(self, session: Session, name: str) -> Existing | None:
+        """Look into ``pg_class``."""
+        return catalog.find_table(session.connection, str(session.schema), name)
+
+    def find_stages(self, session: Session) -> list[str]:
+        """Look into ``pg_class``."""
+        return catalog.find_stages(session.connection, str(session.schema))
+
+    def index_columns(self, session: Session, table: str, index: str) -> list[str]:
+        """Look into ``pg_index``."""
+        return catalog.index_columns(session.connection, str(session.schema), table, index)
+
+    def index_name(self, table: str) -> str:
+        """Name the index after the table, or after a hash of a long name."""
+        name = f"{_INDEX_PREFIX}{table}"
+        if len(name.encode()) <= _NAME_BYTES:
+            return name
+        return _INDEX_PREFIX + hashlib.sha256(table.encode()).hexdigest()[:32]
+
+    def lock_tables(self, session: Session, tables: list[sa.Table]) -> None:
+        """Let readers in and keep writers out."""
+        names = ", ".join(map(self.compiler.identifier_preparer.format_table, tables))
+        session.connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+
+    def copy(self, session: Session, stage: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch]) -> int:
+        """Send blocks of CSV, by a second connection too where there are many rows."""
+        table = sql.Identifier(str(session.schema), stage.name)
+        columns = [POSITION, *parts.schema.names]
+        with ExitStack() as stack:
+            connections = [session.connection]
+            if parts.rows >= _ROWS_FOR_TWO:
+                connections.append(stack.enter_context(connect(self._url, self._schema, self.timeout)))
+            return copy_rows(list(map(driver, connections)), table, columns, parts, batches)
+
+    def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
+        """Let the planner know how many rows there are; no index is needed to hash them."""
+        session.connection.exec_driver_sql(f"ANALYZE {self.compiler.identifier_preparer.format_table(stage)}")

@@ -1,0 +1,101 @@
+"""Connections, transactions and the publisher's lock of PostgreSQL."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from daskae.errors import LoadError, TargetBusyError
+
+_POLL_SECONDS = 0.05
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
+@contextmanager
+def connect(url: sa.URL, schema: str, timeout: float) -> Iterator[sa.Connection]:
+    """Open a connection in which every statement outside of :func:`transaction` commits by itself.
+
+    Parameters
+    ----------
+    url : sqlalchemy.URL
+        With psycopg as driver.
+    schema : str
+        Schema to work in; the first of the search path unless given.
+    timeout : float
+        Seconds to wait for the server, and for locks that others hold.
+    """
+    arguments = {"connect_timeout": max(2, round(timeout)), "client_encoding": "utf8", **_KEEPALIVE}
+    engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
+    try:
+        with engine.connect() as connection:
+            _set(connection, "lock_timeout", f"{max(1, round(timeout * 1000))}ms")
+            _set(connection, "application_name", "daskae")
+            if schema:
+                _set(connection, "search_path", psycopg.sql.Identifier(schema).as_string())
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def transaction(connection: sa.Connection) -> Iterator[None]:
+    """Commit at the end; on any error nothing has happened."""
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+        connection.exec_driver_sql("COMMIT")
+    finally:
+        plain = None if connection.invalidated else driver(connection)
+        if plain is not None and plain.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            plain.rollback()
+
+
+def current_schema(connection: sa.Connection, schema: str) -> str:
+    """Return the schema that new tables come into.
+
+    Raises
+    ------
+    LoadError
+        When there is none of this name.
+    """
+    found: str | None = connection.execute(sa.select(sa.func.current_schema())).scalar_one()
+    if found is None:
+        raise LoadError("there is no such schema", "--to", schema or "a search path without a schema", hint="create it")
+    return found
+
+
+@contextmanager
+def publisher_lock(connection: sa.Connection, schema: str, timeout: float, target: str) -> Iterator[None]:
+    """Hold the lock of all who publish into a schema; the server frees it when this session ends, however it ends.
+
+    Raises
+    ------
+    TargetBusyError
+        When somebody else still holds it after ``timeout`` seconds.
+    """
+    key = int.from_bytes(hashlib.sha256(f"daskae {schema}".encode()).digest()[:8], "big", signed=True)
+    deadline = time.monotonic() + timeout
+    while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one():
+        if time.monotonic() >= deadline:
+            raise TargetBusyError(
+                f"another run is publishing into the target; waited {timeout:g} s",
+                where=target,
+                hint="run the same command again when it has finished",
+            )
+        time.sleep(_POLL_SECONDS)
+    yield  # closing the connection frees it
+
+
+def driver(connection: sa.Connection) -> "psycopg.Connection[tuple[object, ...]]":
+    """Return the plain psycopg connection, for COPY."""
+    plain = connection.connection.driver_connection
+    assert isinstance(plain, psycopg.Connection)
+    return plain
+
+
+def _set(connection: sa.Connection, name: str, value: str) -> None:
+    connection.execute(sa.select(sa.func.set_config(name, value, False)))

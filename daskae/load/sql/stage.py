@@ -1,0 +1,202 @@
+"""Staging: the rows of a load in tables of their own, in the same database, before the transaction that publishes them.
+
+Staged tables are named ``_daskae_stage_<load>_<number>`` and have no metadata columns. They are written under the
+publisher's lock, so a run that finds any may drop them: their run is dead.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from daskae.errors import LoadError
+from daskae.faults import crash_point
+from daskae.load.base import Load, Rejected, TableParts
+from daskae.load.ledger import short_id
+from daskae.load.parts import read_batches
+from daskae.load.sql.dialect import POSITION, STAGE_PREFIX, Session
+from daskae.load.sql.rejects import RejectFile, write_rejects
+from daskae.load.sql.strategies import losing_rows, repeated_keys
+from daskae.load.sql.tables import data_columns
+
+_SHOWN_KEYS = 5
+_BATCH_ROWS = 10_000  # rows alive outside of Arrow at a time
+_FETCHED_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A table whose rows are staged, each key once unless the strategy's own index finds that out."""
+
+    parts: TableParts
+    table: sa.Table
+    rows: int
+    rejected: tuple[Rejected, ...]
+
+    def left_out(self, reason: str) -> int:
+        """Count the rows that were left out for a reason."""
+        return sum(found.rows for found in self.rejected if found.reason == reason)
+
+
+NULL_KEY = "null_key"
+DUPLICATE_KEY = "duplicate_key"
+
+
+def drop_stages(session: Session) -> None:
+    """Drop all staged tables, whoever left them."""
+    if names := session.dialect.find_stages(session):
+        with session.dialect.transaction(session.connection):
+            for name in names:
+                session.table(name).drop(session.connection, checkfirst=False)
+
+
+def drop_stages_if_possible(session: Session) -> None:
+    """Drop all staged tables; those that cannot be dropped are dropped by the next run."""
+    with suppress(sa.exc.DBAPIError, sa.exc.InvalidRequestError):
+        drop_stages(session)
+
+
+def stage_table(session: Session, load: Load, number: int) -> Staged:
+    """Create the staged table for one table of a load and put all its rows in, without those that are left out.
+
+    Raises
+    ------
+    LoadError
+        When a value cannot be stored without loss, or a key is null or repeated and the options call that an error.
+    """
+    parts = load.tables[number]
+    dialect = session.dialect
+    columns = [dialect.position_column(), *data_columns(dialect, parts, load, staged=True)]
+    name = f"{STAGE_PREFIX}{short_id(load.load_id)}_{number}"
+    stage = session.table(name, *columns, prefixes=dialect.stage_prefixes)
+    with dialect.transaction(session.connection):
+        stage.create(session.connection, checkfirst=False)
+    with RejectFile(load, parts, NULL_KEY) as nulls:
+        batches = _without_null_keys(parts, load, nulls)
+        copied = dialect.copy(session, stage, parts, _with_crash_point(dialect.name, batches))
+    found = session.count(stage)
+    if not copied == found == parts.rows - nulls.rows:
+        left_out = f", of which {nulls.rows} were left out" if nulls.rows else ""
+        raise row_error(parts, f"{found} rows staged", f"{parts.rows} rows announced{left_out}")
+    if parts.keys and _compares_keys(load):
+        dialect.prepare(session, stage, parts.keys)
+    repeated = _without_repeated_keys(session, stage, parts, load)
+    rejected = tuple(found for found in (nulls.result(), repeated) if found is not None)
+    return Staged(parts, stage, found - (repeated.rows if repeated else 0), rejected)
+
+
+def find_repeated_keys(session: Session, table: sa.Table, parts: TableParts) -> list[Sequence[Any]]:
+    """List the first few keys that more than one row has."""
+    if not parts.keys:
+        return []
+    return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, _SHOWN_KEYS))]
+
+
+def repeated_error(parts: TableParts, keys: Sequence[Sequence[Any]]) -> LoadError:
+    """Name keys that the batch holds more than once."""
+    hint = 'mend the input, or set duplicates in [load] to "first", "last" or a column; the target is unchanged'
+    return _key_error("a key appears more than once in the result", parts, keys, hint)
+
+
+def row_error(parts: TableParts, got: str, allowed: str) -> LoadError:
+    """Say that rows are not where they should be."""
+    hint = "the target is unchanged; run again with --fresh"
+    return LoadError("the rows of a table do not add up", f"table {parts.name}", got, allowed, hint)
+
+
+def without_null_keys(batch: pa.RecordBatch, keys: Sequence[str]) -> tuple[pa.RecordBatch, pa.BooleanArray | None]:
+    """Split rows with a null in their key off; the mask of those rows is None when there are none."""
+    nulls = [batch.column(key).is_null() for key in keys if batch.column(key).null_count]
+    if not nulls:
+        return batch, None
+    mask = nulls[0]
+    for more in nulls[1:]:
+        mask = pc.or_(mask, more)
+    return batch.filter(pc.invert(mask)), mask
+
+
+def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iterator[pa.RecordBatch]:
+    position = 1
+    for batch in read_batches(parts, _BATCH_ROWS):
+        if load.options.null_keys == "match":
+            yield batch
+            continue
+        good, mask = without_null_keys(batch, parts.keys)
+        if mask is not None:
+            if load.options.null_keys == "error":
+                rows = batch.filter(mask).select(list(parts.keys)).slice(0, _SHOWN_KEYS).to_pylist()
+                hint = 'mend the input, or set null_keys in [load] to "reject" or "match"; the target is unchanged'
+                raise _key_error("a key is null in the result", parts, [tuple(row.values()) for row in rows], hint)
+            nulls.write(batch, mask, position)
+        position += batch.num_rows
+        if good.num_rows:
+            yield good
+
+
+def _compares_keys(load: Load) -> bool:
+    by_key = load.strategy in ("upsert", "merge")
+    return by_key or load.options.duplicates != "error" or load.options.null_keys == "match"
+
+
+def _with_crash_point(name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        crash_point(f"{name}.staging")
+
+
+def _without_repeated_keys(session: Session, stage: sa.Table, parts: TableParts, load: Load) -> Rejected | None:
+    """Take repeated keys out of a staged table as the options say, or name them.
+
+    A replace and an append that call them an error leave them to the unique index, which finds them at no cost.
+    """
+    options = load.options
+    by_column = options.duplicates not in ("error", "first", "last")
+    if not parts.keys:
+        return None
+    if options.duplicates == "error" or (by_column and options.duplicates not in parts.schema.names):
+        unseen = options.null_keys == "match"  # no index takes two nulls for equal
+        if (load.strategy in ("upsert", "merge") or unseen) and (keys := find_repeated_keys(session, stage, parts)):
+            raise repeated_error(parts, keys)
+        return None
+    losers = losing_rows(stage, parts.keys, options, session.dialect.collation)
+    place = stage.c[POSITION]
+    with session.dialect.transaction(session.connection):
+        query = sa.select(place).where(place.in_(losers)).order_by(place)
+        streamed = session.connection.execute(query, execution_options={"stream_results": True})
+        rejected = write_rejects(load, parts, DUPLICATE_KEY, _places(streamed), _with_null_keys(parts, load))
+        if rejected is not None:
+            session.run(sa.delete(stage).where(place.in_(losers)))
+    return rejected
+
+
+def _places(result: sa.CursorResult[Any]) -> Iterator[pa.Array]:
+    for rows in result.scalars().partitions(_FETCHED_ROWS):
+        yield pa.array(rows, pa.int64())
+
+
+def _with_null_keys(parts: TableParts, load: Load) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
+    """Yield the rows of a table again, each with its number among the staged rows, or null for one left out."""
+    position = 1
+    for batch in read_batches(parts, _BATCH_ROWS):
+        good, mask = (batch, None) if load.options.null_keys == "match" else without_null_keys(batch, parts.keys)
+        numbers = pa.array(np.arange(position, position + good.num_rows))
+        if mask is not None:
+            numbers = pc.replace_with_mask(pa.nulls(batch.num_rows, pa.int64()), pc.invert(mask), numbers)
+        position += good.num_rows
+        yield batch, numbers
+
+
+def _key_error(what: str, parts: TableParts, keys: Sequence[Sequence[Any]], hint: str) -> LoadError:
+    shown = ["(" + ", ".join("null" if value is None else str(value) for value in key) + ")" for key in keys]
+    return LoadError(
+        what,
+        where=f"table {parts.name}, key ({', '.join(parts.keys)})",
+        got=", ".join(shown) + (" ..." if len(shown) == _SHOWN_KEYS else ""),
+        allowed="one row for each key",
+        hint=hint,
+    )

@@ -1,0 +1,107 @@
+"""Transactions for people who write their own sink: isolation level, savepoints, all or nothing.
+
+::
+
+    with open_transaction("postgresql://user@host/shop", isolation="serializable") as work:
+        work.execute("INSERT INTO totals VALUES (:day, :sum)", {"day": day, "sum": total})
+        with work.savepoint() as point:
+            work.execute("INSERT INTO details SELECT * FROM staged")
+            if too_many:
+                point.rollback()
+
+All of it is there when the body ends, or nothing after an error. An error inside a savepoint's body undoes what was
+done since, and goes on; who catches it outside of that body keeps the rest.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from daskae.errors import SettingsError
+from daskae.load.targets import open_dialect
+
+Isolation = Literal["read committed", "repeatable read", "serializable"]
+
+
+class Savepoint:
+    """A place in a transaction that one can go back to."""
+
+    def __init__(self, connection: sa.Connection, name: str) -> None:
+        self._connection, self._name = connection, name
+
+    def rollback(self) -> None:
+        """Undo everything since the savepoint, which stays."""
+        self._connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {self._name}")
+
+    def release(self) -> None:
+        """Forget the savepoint and keep what was done since."""
+        self._connection.exec_driver_sql(f"RELEASE SAVEPOINT {self._name}")
+
+
+class Transaction:
+    """An open transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        """For all that SQLAlchemy can do; it must not commit or roll back."""
+        self._numbers = count(1)
+
+    def execute(
+        self, statement: str | sa.Executable, values: Mapping[str, Any] | list[Mapping[str, Any]] | None = None
+    ) -> "sa.CursorResult[Any]":  # fmt: skip
+        """Run a statement, SQL text or one of SQLAlchemy's; values are bound by name, never spliced into it."""
+        text = sa.text(statement) if isinstance(statement, str) else statement
+        return self.connection.execute(text, values)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[Savepoint]:
+        """Set a savepoint; an error in the body undoes what the body did."""
+        point = Savepoint(self.connection, f"daskae_{next(self._numbers)}")
+        self.connection.exec_driver_sql(f"SAVEPOINT {point._name}")
+        try:
+            yield point
+        except BaseException:
+            point.rollback()
+            point.release()
+            raise
+        point.release()
+
+
+def open_transaction(
+    url: str, isolation: Isolation | None = None, timeout: float = 30.0
+) -> AbstractContextManager[Transaction]:  # fmt: skip
+    """Open a database and run the body in one transaction.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///file.db`` or ``postgresql://user@host/database``.
+    isolation : {"read committed", "repeatable read", "serializable"}, optional
+        Isolation level; the database's own unless given. SQLite is always serializable.
+    timeout : float, default 30
+        Seconds to wait for other writers.
+
+    Raises
+    ------
+    SettingsError
+        When the URL is not that of a database.
+    LoadError
+        When the database refuses; it is as it was before.
+    TargetBusyError
+        When somebody else holds what is needed.
+    """
+    dialect = open_dialect(url, timeout)
+    if dialect is None:
+        raise SettingsError("a transaction needs a database", got=url.partition(":")[0], allowed="sqlite, postgresql")
+
+    @contextmanager
+    def run() -> Iterator[Transaction]:
+        with dialect.translated(), dialect.connecting() as connection, dialect.transaction(connection):
+            if isolation and dialect.has_isolation_levels:
+                connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+            yield Transaction(connection)
+
+    return run()

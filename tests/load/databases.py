@@ -1,0 +1,86 @@
+"""One way to look into both databases, as their users would."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from daskae.load.base import METADATA_COLUMNS, Sink
+from daskae.load.targets import open_sink
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of one test, empty at first."""
+
+    name: str
+    url: str
+    """What a user gives to ``--to``."""
+    plain_url: str
+    """What SQLAlchemy takes."""
+
+    def sink(self, timeout: float = 30.0) -> Sink:
+        return open_sink(self.url, timeout)
+
+    @contextmanager
+    def connect(self) -> Iterator[sa.Connection]:
+        """Open a connection in which each statement commits by itself."""
+        arguments = {"check_same_thread": False} if self.name == "sqlite" else {}
+        engine = sa.create_engine(
+            self.plain_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=arguments
+        )
+        with engine.connect() as connection:
+            yield connection
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with self.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+    def run(self, *statements: str) -> None:
+        with self.connect() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def names(self) -> set[str]:
+        """Names of all tables."""
+        with self.connect() as connection:
+            return set(sa.inspect(connection).get_table_names())
+
+    def rows(self, table: str, metadata: bool = False) -> list[dict[str, Any]]:
+        """Read a table, every value in the form that both databases have in common, in order of all its cells."""
+        quoted = '"' + table.replace('"', '""') + '"'
+        with self.connect() as connection:
+            sql = f"SELECT * FROM {quoted}"
+            result = connection.exec_driver_sql(sql if self.name == "sqlite" else sql.replace("%", "%%"))
+            rows = [dict(row) for row in result.mappings()]
+        hidden = () if metadata else METADATA_COLUMNS
+        found = [{name: plain_value(value) for name, value in row.items() if name not in hidden} for row in rows]
+        return sorted(found, key=repr)
+
+    def ledger(self) -> list[tuple[Any, ...]]:
+        return self.query("SELECT sequence, substr(load_id, 1, 1), strategy, status FROM _daskae_loads ORDER BY 1")
+
+
+def plain_value(value: object) -> object:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Decimal | float | int):
+        return Decimal(repr(value) if isinstance(value, float) else value).normalize()
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+@contextmanager
+def schema_of_its_own(url: str, name: str) -> Iterator[Database]:
+    """Make an empty schema in a PostgreSQL database, and drop it afterwards."""
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+        yield Database("postgresql", f"{url}?schema={name}", f"{url.replace('postgresql:', 'postgresql+psycopg:')}"
+            f"?options=-csearch_path%3D{name}")  # fmt: skip
+        connection.execute(f"DROP SCHEMA {name} CASCADE")
