@@ -15,9 +15,8 @@
     └── LoadError                  exit 1   the target could not take the result
         └── TargetBusyError        exit 75  somebody else holds the target
 
-Each error is made of five plain texts: what happened, where, what was found, what is allowed and what to do next.
-They are the constructor's arguments, so every error survives pickling between processes. ``summary`` holds the record
-of the
+Each error is made of five plain texts: what happened, where, what was found, what is allowed and what to do next. They
+are the constructor's arguments, so every error survives pickling between processes. ``summary`` holds the record of the
 run that failed, where there was one.
 """
 

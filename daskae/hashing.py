@@ -1,13 +1,10 @@
 """Stable hashes: of bytes for identities, of text columns for buckets.
 
-Where a row goes, and in which order customers are written, depends on these values, so they are our own definition
-and not
-a library's in-memory hash, which may change with its version. The text hash reads eight bytes at a time as a
-little-endian
-word, folds each word into the state with a multiply and a shift (the finaliser of MurmurHash3, Appleby 2011, public
-domain)
-and starts from the length, so ``"a"`` and ``"a\\0"`` differ. It is not a defence against chosen input; it only
-spreads customers.
+Where a row goes, and in which order customers are written, depends on these values, so they are our own definition and
+not a library's in-memory hash, which may change with its version. The text hash reads eight bytes at a time as a
+little-endian word, folds each word into the state with a multiply and a shift (the finaliser of MurmurHash3, Appleby
+2011, public domain) and starts from the length, so ``"a"`` and ``"a\\0"`` differ. It is not a defence against chosen
+input; it only spreads customers.
 
 To find equal rows and keys, Polars' own row hash is used: it is seven times faster, and Polars promises it to be stable
 within a version, which is part of every fingerprint.

@@ -8,8 +8,7 @@
               report ─ publish ─ gate ─ finalize, what needs the whole data set (as_of, RFM scores) ────────────┘
 
 Each arrow is a file on disk and a small record; each stage is a function of those. This module joins the stages and
-holds
-no logic of its own: :mod:`daskae.stages` has the tasks, :mod:`daskae.run` the bookkeeping around them.
+holds no logic of its own: :mod:`daskae.stages` has the tasks, :mod:`daskae.run` the bookkeeping around them.
 """
 
 from daskae.run.context import RunContext

@@ -7,6 +7,8 @@ from typing import Any
 from daskae.events import Status
 
 SCHEMA_VERSION = 1
+PROFILE = "profile.json"
+"""Name of the profile that a thorough run leaves in its folder."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,11 @@ class RunSummary:
     as_of: str = ""
     message: str = ""
     """Why it was refused or failed; empty when all went well."""
+
+    @property
+    def profile(self) -> str:
+        """Path of the profile of all columns; empty unless the run was ``thorough``."""
+        return f"{self.run_dir}/{PROFILE}" if self.quality else ""
 
     @property
     def validation(self) -> ValidationSummary:

@@ -3,8 +3,7 @@
     python -m jobs.customer_metrics orders/ --to sqlite:///metrics.db
 
 The command line reads the settings and prints the outcome; :mod:`daskae.pipeline` does the work. Your own metrics and
-rules
-need no change here: call :func:`main` with them from a script of your own.
+rules need no change here: call :func:`main` with them from a script of your own.
 """
 
 import json
@@ -139,9 +138,7 @@ def main(
 class _Own:
     """What a script of a user's own adds."""
 
-    def __init__(
-        self, metrics: "Sequence[Metric]", rules: "Sequence[CustomRule]", steps: "Sequence[Step]"
-    ) -> None:
+    def __init__(self, metrics: "Sequence[Metric]", rules: "Sequence[CustomRule]", steps: "Sequence[Step]") -> None:
         self.metrics, self.rules, self.steps = metrics, rules, steps
 
 

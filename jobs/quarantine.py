@@ -1,8 +1,8 @@
 """Rejected rows: which there are, where they came from, and how corrected ones come back.
 
-    python -m jobs.quarantine list
-    python -m jobs.quarantine show --out rejects.csv
-    python -m jobs.quarantine replay rejects.csv
+- python -m jobs.quarantine list
+- python -m jobs.quarantine show --out rejects.csv
+- python -m jobs.quarantine replay rejects.csv
 
 Correct ``_raw`` in the file and replay it: the job runs once more and ends in the tables that it would have made had
 the rows been right the first time. Corrections are kept in the work directory, and every later run over the same files
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, **own_code: Sequence[Any]) -> int:
         The exit code.
     """
     app = App(
-        name="quarantine", help=__doc__, version=__version__, result_action="return_value",
+        name="quarantine", help=__doc__, help_format="markdown", version=__version__, result_action="return_value",
         usage="Usage: python -m jobs.quarantine COMMAND [OPTIONS]",
     )  # fmt: skip
     app.command(_list, name="list")

@@ -79,4 +79,4 @@ def test_the_steps(tmp_path: Path) -> None:
     # One file, so the net is not taken; then every amount is doubled.
     assert document["kpis"]["revenue"] == "26.18"  # type: ignore[index]
     affected = {rule["rule_name"]: rule["affected_rows"] for rule in document["rules"]}  # type: ignore[attr-defined]
-    assert affected == {"readable_email": 1}
+    assert affected == {"readable_email": 1, "no_test_orders": 1}

@@ -1,8 +1,8 @@
 """A metric is a record: what to keep of a customer's orders, how two keeps merge, and what to make of them at the end.
 
 ``finalize(combine(chunk(A), chunk(B))) == finalize(chunk(A + B))`` for any split of the orders: the merge law, tested
-for every
-built-in metric. A state is exact where its inputs are: money is summed as 128-bit integers of the smallest unit.
+for every built-in metric. A state is exact where its inputs are: money is summed as 128-bit integers of the smallest
+unit.
 """
 
 from collections.abc import Callable, Mapping, Sequence

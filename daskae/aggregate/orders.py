@@ -1,8 +1,7 @@
 """From order lines to orders.
 
 An order is all kept lines that share an order id within a customer: its amount is their exact sum, its time the
-earliest
-line's. A line without an order id is an order of its own.
+earliest line's. A line without an order id is an order of its own.
 """
 
 import polars as pl

@@ -1,12 +1,9 @@
 """RFM scores that ties share and no row order changes.
 
 The score of a value is ``1 + floor(5 x customers with a strictly worse value / customers)``. It rises above each of
-four
-values of the sorted data: the score exceeds k where more than ``x[ceil(k n / 5)]`` (counted from one), so the scores
-follow
-from four order statistics a measure. Those are found exactly, without gathering the values, by bisection over the
-sorted
-parts that the reduce tasks leave.
+four values of the sorted data: the score exceeds k where more than ``x[ceil(k n / 5)]`` (counted from one), so the
+scores follow from four order statistics a measure. Those are found exactly, without gathering the values, by bisection
+over the sorted parts that the reduce tasks leave.
 """
 
 from collections.abc import Mapping, Sequence

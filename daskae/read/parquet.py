@@ -31,22 +31,30 @@ def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterat
             done = 0
             for piece in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
                 cells = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([piece])))
-                yield Batch(cells, cells.height, _RawRows(segment, done), (Span(index, cells.height),))
+                whole = piece.select(list(segment.columns)) if set(columns) == set(segment.columns) else None
+                yield Batch(cells, cells.height, _RawRows(segment, done, whole), (Span(index, cells.height),))
                 done += cells.height
     except pa.ArrowException as error:
         raise InputError("an input is not a readable Parquet file", segment.label, str(error)[:200]) from error
 
 
 class _RawRows:
-    """Reads whole rows again, as JSON, when somebody asks for their raw content."""
+    """Gives whole rows as JSON when somebody asks; rows that were read in part are read again."""
 
-    def __init__(self, segment: Segment, first: int) -> None:
-        self._segment, self._first = segment, first
+    def __init__(self, segment: Segment, first: int, whole: pa.RecordBatch | None) -> None:
+        self._segment, self._first, self._whole = segment, first, whole
 
     def __call__(self, rows: RowNumbers) -> tuple[pl.Series, pl.Series]:
         """Return (JSON texts, no offsets) of the rows with these indices in the batch."""
-        wanted, done = rows + self._first, 0
+        if self._whole is None:
+            texts = self._read_again(rows + self._first)
+        else:
+            texts = [as_json(row) for row in self._whole.take(pl.Series(rows).to_arrow()).to_pylist()]
+        return pl.Series(texts, dtype=pl.String), pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
+
+    def _read_again(self, wanted: RowNumbers) -> list[str]:
         texts: list[str] = []
+        done = 0
         with pq.ParquetFile(_opened(self._segment.path)) as file:
             for group in range(self._segment.start, self._segment.end):
                 count = file.metadata.row_group(group).num_rows
@@ -54,10 +62,12 @@ class _RawRows:
                 if len(inside):
                     texts += [
                         as_json(row)
-                        for row in file.read_row_group(group).take(pl.Series(inside).to_arrow()).to_pylist()
+                        for row in file.read_row_group(group, use_threads=False)
+                        .take(pl.Series(inside).to_arrow())
+                        .to_pylist()
                     ]
                 done += count
-        return pl.Series(texts, dtype=pl.String), pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
+        return texts
 
 
 def as_json(row: dict[str, Any]) -> str:

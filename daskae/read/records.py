@@ -1,8 +1,7 @@
 """Where records begin and end in CSV bytes, whatever is in the quotes.
 
 A record is one data line, or several when a quoted field holds line ends. The rules, which make the record ends of a
-file
-a property of its bytes alone and so the same for every block size:
+file a property of its bytes alone and so the same for every block size:
 
 - A quote opens a field only at the field's start; elsewhere in an unquoted field it is an ordinary character.
 - A quoted field ends at a quote that is not doubled; a delimiter, a line end or the end of the input must follow.
@@ -12,10 +11,8 @@ a property of its bytes alone and so the same for every block size:
   behind an escape is malformed as a whole.
 
 Bytes without quotes never reach the slow path. Where there are quotes, line ends inside and outside of them are told
-apart by
-quote parity with array operations; at a quote that stands where none may, that one record is matched by itself and
-parity
-starts anew behind it. Only bytes where irregular quotes are the rule are matched record by record.
+apart by quote parity with array operations; at a quote that stands where none may, that one record is matched by itself
+and parity starts anew behind it. Only bytes where irregular quotes are the rule are matched record by record.
 """
 
 import re
@@ -147,10 +144,8 @@ class _Quotes:
     """All quotes of a buffer, and which of them stand where a quote of their role may not.
 
     Counted from the start of a record, quotes open and close in turn. An opening quote follows a separator, a closing
-    one
-    precedes one; two adjacent quotes inside a field (a doubled quote) close and open again. Both possible countings
-    (a record
-    may begin at an even or an odd quote) are judged at once.
+    one precedes one; two adjacent quotes inside a field (a doubled quote) close and open again. Both possible countings
+    (a record may begin at an even or an odd quote) are judged at once.
     """
 
     def __init__(self, data: bytes, dialect: Dialect) -> None:

@@ -1,12 +1,9 @@
 """Look at a source once: its columns, where it can be cut, and a hash of every piece.
 
-A plain CSV file is cut near multiples of the block size, each time at the first record end at or after it, so
-appending to
-a file leaves its earlier pieces as they were. Pieces are scanned in parallel: each thread takes the first line end
-after its
-mark as a record end, and the chain of pieces is then checked from the front; a piece whose guess was wrong (its mark
-lay
-inside quotes) is scanned again from where its predecessor ended.
+A plain CSV file is cut near multiples of the block size, each time at the first record end at or after it, so appending
+to a file leaves its earlier pieces as they were. Pieces are scanned in parallel: each thread takes the first line end
+after its mark as a record end, and the chain of pieces is then checked from the front; a piece whose guess was wrong
+(its mark lay inside quotes) is scanned again from where its predecessor ended.
 """
 
 import codecs

@@ -208,6 +208,7 @@ def _places(summary: RunSummary) -> list[Line]:
         ("engine", summary.engine),
         ("quarantine", summary.quarantine),
         ("report", summary.report),
+        ("profile", summary.profile),
         ("run folder", summary.run_dir),
     ]
     return _table("", [(label, visible(text)) for label, text in facts if text], "<<")

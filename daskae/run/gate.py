@@ -8,7 +8,7 @@ from typing import Any
 from daskae.errors import ConservationError, GateError
 from daskae.events import Status
 from daskae.run.context import RunContext
-from daskae.run.outcomes import contract_reasons, rule_outcomes
+from daskae.run.outcomes import contract_reasons, rule_outcomes, step_rejections
 from daskae.run.plan import Plan
 from daskae.run.steps import Final, Mapped, Step
 from daskae.run.thorough import quality_scores
@@ -49,9 +49,9 @@ def check_gate(
     """
     with context.stage("gate"):
         rows = count_rows(plan.spec, mapped, reduced)
-        rules = rule_outcomes(plan, mapped, reduced, repeated, rows, context)
-        context.rows, context.rules = rows, rules
-        context.step_outcomes = step_outcomes(plan.spec, mapped.results, reduced.manifests, context)
+        steps = step_outcomes(plan.spec, mapped.results, reduced.manifests, context)
+        rules = (*rule_outcomes(plan, mapped, reduced, repeated, rows, context), *step_rejections(steps))
+        context.rows, context.rules, context.step_outcomes = rows, rules, steps
         _require_some(rows)
         _require_passed(plan.spec.rules, rules)
     manifests = final.step.manifests

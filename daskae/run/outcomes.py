@@ -11,10 +11,13 @@ from daskae.run.history import manifests
 from daskae.run.plan import Plan
 from daskae.run.steps import Mapped, Step
 from daskae.stages.spec import Spec
-from daskae.summary import RowCounts, RuleOutcome
+from daskae.summary import RowCounts, RuleOutcome, StepOutcome
 from daskae.validate.results import DataSet, Verdict, judge
 from daskae.validate.rules import RESERVED, Rule
 from daskae.validate.states import RuleState, first_samples, merge_states, moved
+
+STEP = "step"
+"""Kind of the outcome of a step."""
 
 
 def contract_reasons(spec: Spec) -> list[str]:
@@ -48,6 +51,30 @@ def rule_outcomes(
             state = RuleState(rows.read, state.affected)
         verdict = judge(rule, state, data, spec.samples)
         found.append(_outcome(rule, state, verdict, rows, places))
+    return tuple(found)
+
+
+def step_rejections(steps: Iterable[StepOutcome]) -> tuple[RuleOutcome, ...]:
+    """Return an outcome for each step that rejected rows, so that every reason of a rejected row is among the results.
+
+    A step drops rows because it was asked to, so its severity is ``info``. A ``dedupe`` is a rule already.
+    """
+    found = []
+    for step in steps:
+        rejected = step.rows_in - step.rows_out
+        if step.at == "late" or not rejected:
+            continue
+        details = {
+            "kind": STEP, "status": "failed", "at": step.at, "on_failure": "reject_row", "rejected_first": rejected,
+            "tags": list(step.tags), "description": step.description,
+        }  # fmt: skip
+        message = f"the step rejected {rejected:,} of {step.rows_in:,} rows ({rejected / step.rows_in:.4%})"
+        found.append(
+            RuleOutcome(
+                step.name, "info", False, step.rows_in, rejected, message, details, STEP, "failed", step.tags,
+                step.description, step.seconds,
+            )
+        )  # fmt: skip
     return tuple(found)
 
 

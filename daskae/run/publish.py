@@ -51,9 +51,7 @@ def publish(sink: Sink, plan: Plan, outcome: Outcome, context: RunContext) -> Re
 def load_options(settings: Settings) -> LoadOptions:
     """Return what the settings say about keys and existing rows."""
     load = settings.load
-    return LoadOptions(
-        load.duplicates, load.null_keys, tuple(load.update_columns), load.on_missing, load.only_if_newer
-    )
+    return LoadOptions(load.duplicates, load.null_keys, tuple(load.update_columns), load.on_missing, load.only_if_newer)
 
 
 def _load(context: RunContext, load_id: str, source_rows: int, tables: tuple[TableParts, ...]) -> Load:

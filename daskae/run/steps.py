@@ -1,8 +1,7 @@
 """The stages that run tasks; each looks first for what an earlier run left under the same identity.
 
 A step's output folder is named by a hash of everything that decides it: what it reads, which slots, and the settings
-that
-matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
+that matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
 """
 
 from collections.abc import Callable, Sequence

@@ -6,8 +6,7 @@ from typing import Any
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
 from daskae.run.steps import Mapped
-
-PROFILE = "profile.json"
+from daskae.summary import PROFILE
 
 
 def quality_scores(plan: Plan, mapped: Mapped, context: RunContext) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Where every partition's rows stand in the whole input; what the stages after map are told of the stage before.
 
-Rows are numbered over the input in path order. A row travels as (partition, number in the partition); the layout
-turns that
-into its place in the input, which decides who was first among duplicates, whatever the partitioning.
+Rows are numbered over the input in path order. A row travels as (partition, number in the partition); the layout turns
+that into its place in the input, which decides who was first among duplicates, whatever the partitioning.
 """
 
 import json

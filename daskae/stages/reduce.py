@@ -216,8 +216,7 @@ def _orders(lines: pl.DataFrame, spec: Spec, layout: Layout) -> pl.DataFrame:
     placed = lines.with_columns(_positions(lines, layout)).sort("order_date", POSITION)
     named, lone = (placed.filter(is_) for is_ in (pl.col("order_id").is_not_null(), pl.col("order_id").is_null()))
     values = named.group_by(CODE, "order_id", maintain_order=True).agg(
-        pl.col(column.name).sum() if spec.is_summed(column) else pl.col(column.name).first()
-        for column in columns
+        pl.col(column.name).sum() if spec.is_summed(column) else pl.col(column.name).first() for column in columns
     )
     found = orders.filter(pl.col("order_id").is_not_null()).join(values, on=[CODE, "order_id"], how="left")
     if not lone.height:

@@ -1,8 +1,7 @@
 """Read cells as the contract's types, exactly, and say which cells cannot be read.
 
 A cell that cannot be read is never a null: the row is reported as failed with a reason. An empty cell (or one that
-holds a
-declared null text) is null.
+holds a declared null text) is null.
 """
 
 import re

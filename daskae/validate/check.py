@@ -162,9 +162,7 @@ def _changed_first(
     return pl.concat([changed, rest])[order], dead, asked
 
 
-def _spread(
-    marks: Sequence[tuple[str, str, NDArray[np.bool_]]], good: pl.Series | None, height: int
-) -> list[_Check]:
+def _spread(marks: Sequence[tuple[str, str, NDArray[np.bool_]]], good: pl.Series | None, height: int) -> list[_Check]:
     """Turn marks of some rows into checks of all."""
     places = np.arange(height) if good is None else good.arg_true().to_numpy()
     checks = []

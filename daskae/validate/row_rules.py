@@ -66,8 +66,8 @@ def _function(rule: Rule) -> Callable[[pl.DataFrame, int], pl.Series]:
     if breaks is not None:
         return lambda table, height: evaluate(table, breaks.fill_null(False), height)
     if function is not None:
-        return lambda table, height: ~from_pandas(function(to_pandas(table.select(rule.columns))), height).fill_null(
-            True
+        return lambda table, height: (
+            ~from_pandas(function(to_pandas(table.select(rule.columns))), height).fill_null(True)
         )
     column = rule.columns[0]
     if rule.kind == "reference":

@@ -222,7 +222,9 @@ def corrected_csv(path: Path = Path("rejects.csv"), rows: Mapping[int, str] = FI
 def test_the_quarantine_holds_severity_and_run(there: Path) -> None:
     folder = there / ".daskae" / "runs" / run_id() / "quarantine"
     (row, *_) = pq.read_table(folder).to_pylist()
-    assert duckdb.read_parquet(f"{folder}/**/*.parquet", hive_partitioning=True).aggregate("run_id, count(*)").fetchall() == [(run_id(), 3)]
+    assert duckdb.read_parquet(f"{folder}/**/*.parquet", hive_partitioning=True).aggregate(
+        "run_id, count(*)"
+    ).fetchall() == [(run_id(), 3)]
     assert row == {
         "file": "orders.csv", "row_number": 2, "byte_offset": DIRTY.index(b"2,A"), "reason": "unparsable_date",
         "reasons": ["unparsable_date"], "severity": "error", "column": "order_date", "value": "2024-02-30",

@@ -14,7 +14,7 @@ import pytest
 from daskae.report.colors import DARK, LIGHT, READABLE, Palette, contrast, heat_ramp, text_on
 from daskae.report.data import MonthTotal, RejectedSample, ReportData, SegmentTotal, TopCustomer
 from daskae.report.html import SAMPLE_LENGTH, render_report, write_report
-from daskae.summary import RowCounts, RuleOutcome, TableOutcome
+from daskae.summary import RowCounts, RuleOutcome, StepOutcome, TableOutcome
 
 from .scenes import make_data, make_summary
 
@@ -236,6 +236,22 @@ class TestContent:
     def test_samples_stand_under_their_rule(self) -> None:
         words = Page(render_report(make_summary(), make_data())).words
         assert "customer_id is missing: 5 samples File Row Raw text orders/2010-12-01.csv 712 536414,22139,,56" in words
+
+    def test_steps_corrections_and_quality(self) -> None:
+        steps = (StepOutcome("no_<tests>", "after_rules", 9_000, 8_990, 3, 4, 1, 1.5),)
+        quality = {
+            "columns": {"am\x1bount": {"cells": 9, "good": 8, "score": 8 / 9}},
+            "rows": {"rows": 9, "mean_score": 0.75, "histogram": []},
+        }
+        page = Page(render_report(make_summary(steps=steps, quality=quality, corrected_rows=1_234), make_data()))
+        assert "no_<tests> after rules 9,000 8,990 10 3 1 of 4 1.50 s" in page.words
+        assert "1,234 of those read are corrections of rejected rows" in page.words
+        assert "satisfies 75.00 % of the row rules" in page.words
+        assert "am\\x1bount 9 8 88.89 %" in page.words
+        assert "/data/shop/runs/20260131-120000-3f9a/profile.json" in page.words
+        plain = Page(render_report(make_summary(), make_data()))
+        assert not {"#steps", "#quality"} & {attrs["href"] for tag, attrs in plain.tags if tag == "a"}
+        assert "corrections" not in plain.words
 
     def test_masked_reports_name_nobody(self) -> None:
         data = make_data()

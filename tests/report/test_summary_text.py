@@ -170,6 +170,12 @@ Steps
     assert "Steps" not in plain(make_summary())
 
 
+def test_a_thorough_run_says_where_its_profile_is() -> None:
+    text = plain(make_summary(quality={"rows": {}}))
+    assert "  profile      /data/shop/runs/20260131-120000-3f9a/profile.json\n" in text
+    assert "profile.json" not in plain(make_summary())
+
+
 def test_rules_tell_where_they_are_broken_first() -> None:
     sample = {"file": "a\x1b.csv", "row_number": 12_345, "value": "x" * 300}
     rules = (

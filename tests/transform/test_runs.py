@@ -169,6 +169,11 @@ def test_rejected_rows_carry_the_steps_name(orders: list[Path], tmp_path: Path) 
     (outcome,) = (rule for rule in found.summary.rules if rule.rule_name == "quantity")
     zero = sum(f"{i % 9}" == "0" and i % 17 != 5 for i in range(200))
     assert outcome.affected_rows == zero, "rules are not asked of what a step before them rejected"
+    results = {row["rule_name"]: row for row in found.tables["validation_results"].to_pylist()}
+    assert {name: results[name]["affected_rows"] for name in found.counts} == found.counts
+    few, readable = found.rule("few"), 200 - len(range(5, 200, 17))
+    assert (few.kind, few.severity, few.status, few.checked_rows) == ("step", "info", "failed", readable)
+    assert "few" not in found.summary.validation.error_rules
 
 
 @pytest.mark.parametrize("block", [512, 1 << 20])
