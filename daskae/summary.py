@@ -114,6 +114,8 @@ class TableOutcome:
 
     rows: int
     target: str
+    changes: dict[str, int] = field(default_factory=dict)
+    """Rows inserted, updated, unchanged, deleted and rejected, where the target counts them."""
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,18 @@ def _figures(summary: RunSummary) -> list[Line]:
 
 def _tables(summary: RunSummary) -> list[Line]:
     rows = [
-        (visible(name), f"{format_count(table.rows)} rows", visible(table.target))
+        (visible(name), f"{format_count(table.rows)} rows", visible(table.target) + _changes(table.changes))
         for name, table in summary.tables.items()
     ]
     return _table("Tables", rows, "<><")
+
+
+def _changes(changes: dict[str, int]) -> str:
+    """Say what a load changed, where it did more than insert rows."""
+    done = {name: count for name, count in changes.items() if count}
+    if not done or set(done) <= {"inserted", "deleted"}:
+        return ""
+    return " (" + ", ".join(f"{format_count(count)} {name}" for name, count in done.items()) + ")"
 
 
 def _time(summary: RunSummary, bar_width: int) -> list[Line]:

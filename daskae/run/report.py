@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -54,7 +55,7 @@ def summarize(plan: Plan, outcome: Outcome, receipt: Receipt, context: RunContex
         run_id=context.run_id,
         status=outcome.status,
         rows=outcome.rows,
-        tables={name: TableOutcome(rows, receipt.targets[name]) for name, rows in receipt.rows.items()},
+        tables=_table_outcomes(receipt),
         kpis={name: kpi_value(value, unit) for name, (value, unit) in key_figures(outcome).items()},
         seconds=_seconds(context),
         peak_memory_bytes=context.peak_bytes,
@@ -77,6 +78,15 @@ def summarize(plan: Plan, outcome: Outcome, receipt: Receipt, context: RunContex
         input_bytes=plan.source.nbytes,
         as_of=outcome.final.facts.as_of.isoformat(),
     )
+
+
+def _table_outcomes(receipt: Receipt) -> dict[str, TableOutcome]:
+    return {
+        name: TableOutcome(
+            rows, receipt.targets[name], asdict(receipt.changes[name]) if name in receipt.changes else {}
+        )
+        for name, rows in receipt.rows.items()
+    }
 
 
 def summarize_failure(context: RunContext, status: Status, message: str, plan: Plan | None) -> RunSummary:

@@ -133,7 +133,7 @@ def test_the_document_is_all_there_is_on_stdout(here: Path) -> None:
     assert set(document) >= DOCUMENT_KEYS
     assert set(document["rows"]) == {"read", "accepted", "rejected", "rejected_by_rule"}
     assert set(document["tables"]) == set(TABLES)
-    assert all(set(table) == {"rows", "target"} for table in document["tables"].values())
+    assert all(set(table) == {"rows", "target", "changes"} for table in document["tables"].values())
     assert document["seconds"].keys() >= {"map", "reduce", "publish", "total"}
     assert document["peak_memory_bytes"] > 1 << 20
     assert Path(document["report"]).read_text().startswith("<!doctype html")

@@ -40,6 +40,8 @@ def test_an_upsert_brings_new_customers_and_changes_known_ones(run: Any, databas
     assert code == 0
     assert revenue(database) == {"C1": "14.75", "C2": "7", "C3": "1.25"}
     assert document["tables"]["customer_metrics"]["rows"] == 2
+    changes = document["tables"]["customer_metrics"]["changes"]
+    assert (changes["inserted"], changes["updated"], changes["unchanged"]) == (1, 1, 0)
     assert "sesame" not in json.dumps(document)
     assert run(SECOND, "upsert")[1]["status"] == "done"
     assert len(database.ledger()) == 2
