@@ -10,228 +10,34 @@ import os
 import tomllib
 from contextlib import suppress
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from daskae.config.sections import (
+    Bytes,
+    ClusterSettings,
+    ColumnSettings,
+    InputSettings,
+    LoadSettings,
+    MetricSettings,
+    MoneySettings,
+    QualitySettings,
+    RuleSettings,
+    Section,
+    StepSettings,
+    ValidationSettings,
+    WorkSettings,
+)
 from daskae.errors import SettingsError
-from daskae.units import parse_bytes
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-OnFailure = Literal["reject_row", "warn", "info", "block_run"]
-ColumnType = Literal["text", "decimal", "integer", "float", "datetime", "date", "boolean"]
 
 _PREFIX = "DASKAE_"
 _OTHER_VARIABLES = ("DASKAE_CRASH_AT", "DASKAE_DATABASE_URL", "DASKAE_TEST_")
 """Beginnings of variables that are no settings; faults, databases and tests look at them."""
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class InputSettings(_Table):
-    """``[input]``: how the sources are written."""
-
-    delimiter: str = ","
-    """One character or a few, or ``whitespace`` for runs of blanks."""
-    quote: str = '"'
-    escape: str = ""
-    """Character that makes the one behind it ordinary, such as a backslash before a quote; none unless set."""
-    encoding: str = "utf-8"
-    header: list[str] | None = None
-    """Names of the columns, for sources without a header line."""
-    skip_rows: int = Field(0, ge=0)
-    """Lines at the start of every file that are left out, before its header line."""
-    null_values: list[str] = []
-    """Texts that stand for "nothing here", beside the empty text."""
-    timezone: str = "UTC"
-    """Zone that times with an offset are converted to; times without one are taken as they are."""
-    max_record_bytes: Bytes = 16 << 20
-    table: str | None = None
-    """Table to read where INPUT is a database URL."""
-    query: str | None = None
-    """Query to read where INPUT is a database URL."""
-    key: str | None = None
-    """Integer column by whose ranges a table or query is read in partitions."""
-    partitions: int = Field(8, ge=1)
-    """Key ranges a table or query is read in."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError):  # a folder of zones is an OSError
-            raise ValueError("the name of a time zone, such as UTC or Europe/Berlin") from None
-        return name
-
-
-class MoneySettings(_Table):
-    """``[money]``."""
-
-    scale: int = Field(4, ge=0, le=9)
-    """Digits kept after the point; a text with more is a rejected row."""
-
-
-class ColumnSettings(_Table):
-    """One entry of ``[columns]`` written as a table."""
-
-    column: str | None = None
-    expression: str | None = None
-    dtype: ColumnType | None = None
-    format: str | list[str] | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "ColumnSettings":
-        if (self.column is None) == (self.expression is None):
-            raise ValueError("give either column or expression")
-        return self
-
-
-class RuleSettings(_Table):
-    """One ``[[rules]]`` entry; which parameters a rule takes is checked when it is built."""
-
-    rule: str
-    name: str | None = None
-    description: str = ""
-    enabled: bool = True
-    tags: list[str] = []
-    on_failure: OnFailure | None = None
-    severity: Literal["error", "warning", "info"] | None = None
-    column: str | None = None
-    columns: list[str] | Literal["*"] | None = None
-    min: float | int | str | date | None = None
-    max: float | int | str | date | None = None
-    values: list[str | int | float] | None = None
-    pattern: str | None = None
-    expression: str | None = None
-    max_rows: int | None = Field(None, ge=0)
-    """Rows that may break the rule before it counts as failed."""
-    max_share: float | None = Field(None, ge=0, le=1)
-    """Share of rows that may break the rule before it counts as failed."""
-    min_share: float | None = Field(None, ge=0, le=1)
-    """Share of rows that must hold a value; for completeness."""
-    dtype: ColumnType | None = None
-    """Type that the texts of a column must be readable as."""
-    format: str | list[str] | None = None
-    """How dates are written, where ``dtype`` is one."""
-    direction: Literal["increasing", "decreasing"] | None = None
-    strict: bool | None = None
-    """Whether equal neighbours break a monotonic rule."""
-    max_age_days: int | None = Field(None, ge=0)
-    as_of: date | Literal["today"] | None = None
-    """Day by which freshness is judged; ``today`` is the one place where a rule looks at the clock."""
-    min_ratio: float | None = Field(None, ge=0)
-    """Least accepted rows, as a multiple of the last successful run's."""
-    max_ratio: float | None = Field(None, ge=0)
-    """Most accepted rows, as a multiple of the last successful run's."""
-    source: str | None = None
-    """File, folder, pattern or URL that holds the keys of a reference."""
-    source_column: str | None = None
-    """Column of the keys there; the rule's own column name unless given."""
-    table: str | None = None
-    """Table of the keys, where the source is a database URL."""
-    statistic: Literal["mean", "min", "max", "quantile", "share"] | None = None
-    quantile: float | None = Field(None, ge=0, le=1)
-    value: str | int | float | bool | None = None
-    """The category whose share is bound."""
-
-
-class ValidationSettings(_Table):
-    """``[validation]``: which rules run, and how much is looked at beside them."""
-
-    profile: Literal["fast", "thorough"] = "fast"
-    """``thorough`` adds a profile of every column and quality scores to the pass that reads the data."""
-    tags: list[str] = []
-    """Run only rules with one of these tags; the contract is always enforced."""
-    exclude_tags: list[str] = []
-    """Do not run rules with one of these tags."""
-    samples: int = Field(5, ge=0, le=100)
-    """Rows shown for each rule that some row breaks; counts are exact whatever this is."""
-
-
-class StepSettings(_Table):
-    """One ``[[steps]]`` entry; which parameters a step takes is checked when it is built."""
-
-    function: str | None = None
-    """Name of a registered function."""
-    expression: str | None = None
-    """SQL over the columns; its value goes into ``column``, and without one it says which rows stay."""
-    column: str | list[str] | None = None
-    parameters: dict[str, Any] = {}
-    name: str | None = None
-    description: str = ""
-    condition: str | None = None
-    """SQL over facts of the data set or the partition; the step runs where it is true."""
-    on_error: Literal["raise", "skip", "log"] = "raise"
-    at: Literal["before_rules", "after_rules"] = "after_rules"
-    enabled: bool = True
-    tags: list[str] = []
-
-
-class MetricSettings(_Table):
-    """``[metrics]``: what the definitions leave open."""
-
-    churn_days: int = Field(365, ge=0)
-    margin: Decimal = Field(Decimal(1), ge=0, max_digits=9)
-    """Share of revenue that is kept; realized_ltv = revenue x margin."""
-    frequency: Literal["observation", "tenure"] = "observation"
-    observation_months: float = Field(12, gt=0)
-    lifespan_months: float = Field(24, gt=0)
-
-
-class QualitySettings(_Table):
-    """``[quality]``."""
-
-    max_rejected_share: float = Field(1.0, ge=0, le=1)
-    """Above this share of rejected rows the run ends with exit code 3 (the result is published all the same)."""
-
-
-class LoadSettings(_Table):
-    """``[load]``: what the keys of the result mean in the target, and how long to wait for it."""
-
-    duplicates: str = "error"
-    """Which row stays where several have one key: ``first``, ``last``, the greatest in a column of this name, or none
-    (``error``)."""
-    null_keys: Literal["reject", "match", "error"] = "reject"
-    """Whether a row with a null in its key is left out, is a key like any other, or fails the load."""
-    update_columns: list[str] = []
-    """Columns that an upsert or a merge may change in existing rows; all unless given."""
-    on_missing: Literal["keep", "delete", "flag"] = "keep"
-    """What a merge does with rows of the target whose keys the result does not hold."""
-    only_if_newer: str = ""
-    """Column that must be greater before an upsert or a merge changes an existing row."""
-    timeout_seconds: float = Field(30, ge=0)
-    """How long to wait while somebody else writes to the target."""
-
-
-class ClusterSettings(_Table):
-    """``[cluster]``: how the engine is started and watched."""
-
-    inline_below: Bytes = 1 << 30
-    """Inputs smaller than this run in this process, on all cores, where no cluster was asked for."""
-    worker_ttl: str = "60s"
-    """Silence after which a worker is taken for lost."""
-    start_timeout: str = "120s"
-    """How long to wait for the first worker."""
-    retries: int = Field(3, ge=0)
-    dashboard: bool = False
-    """Serve Dask's dashboard, on the loopback address only."""
-
-
-class WorkSettings(_Table):
-    """``[work]``: the work directory."""
-
-    keep: Bytes = 20 << 30
-    """Intermediate results kept for later runs; the oldest are swept above this size."""
-    keep_days: int = Field(30, ge=0)
 
 
 class Settings(BaseSettings):
@@ -440,5 +246,5 @@ def _at(where: str, config: Path | None) -> str:
 
 
 def _known_keys() -> list[str]:
-    models: list[type[BaseModel]] = [Settings, *_Table.__subclasses__()]
+    models: list[type[BaseModel]] = [Settings, *Section.__subclasses__()]
     return [name for model in models for name in model.model_fields]
