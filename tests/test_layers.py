@@ -84,6 +84,10 @@ LAYERS = {**L0, **L1, **L2, **L3, **L4, **L5}
 PLACES = {
     "dask": {"engine"},
     "distributed": {"engine"},
+    "dask_jobqueue": {"engine.slurm"},
+    "dask_kubernetes": {"engine.kubernetes"},
+    "bokeh": {"engine.page"},
+    "cloudpickle": {"engine.parcel"},
     "sqlalchemy": {"load", "read.sql"},
     "psycopg": {"load.sql.postgresql"},
     "requests": {"ingest"},
@@ -112,7 +116,6 @@ NOWHERE = {
     "duckdb",
     "pyspark",
     "pickle",
-    "cloudpickle",
     "yaml",
     "tests",
     "benchmarks",

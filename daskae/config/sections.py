@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from daskae.units import parse_bytes
+from daskae.units import parse_bytes, parse_seconds
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 OnFailure = Literal["reject_row", "warn", "info", "block_run"]
 ColumnType = Literal["text", "decimal", "integer", "float", "datetime", "date", "boolean"]
 
@@ -194,20 +195,6 @@ class LoadSettings(Section):
     """Column that must be greater before an upsert or a merge changes an existing row."""
     timeout_seconds: float = Field(30, ge=0)
     """How long to wait while somebody else writes to the target."""
-
-
-class ClusterSettings(Section):
-    """``[cluster]``: how the engine is started and watched."""
-
-    inline_below: Bytes = 1 << 30
-    """Inputs smaller than this run in this process, on all cores, where no cluster was asked for."""
-    worker_ttl: str = "60s"
-    """Silence after which a worker is taken for lost."""
-    start_timeout: str = "120s"
-    """How long to wait for the first worker."""
-    retries: int = Field(3, ge=0)
-    dashboard: bool = False
-    """Serve Dask's dashboard, on the loopback address only."""
 
 
 class WorkSettings(Section):

@@ -80,7 +80,7 @@ def describe_plan(plan: Plan, settings: Settings) -> str:
         f"  partitions  {format_count(len(plan.refs))}, of which {format_count(len(plan.reused))} are done already",
         f"  buckets     {plan.buckets}",
         f"  engine      {plan.engine} ({plan.engine_reason})",
-        f"  memory      {format_bytes(plan.projected_bytes)} projected, {format_bytes(plan.allowed_bytes)} allowed",
+        f"  memory      {format_bytes(plan.projected_bytes)} projected, {_allowed(plan)}",
         *(f"                {format_bytes(term.nbytes):>10}  {term.name}" for term in plan.memory),
         "  columns",
         *(f"                {name} <- {source}" for name, source in data["columns"].items()),
@@ -90,6 +90,11 @@ def describe_plan(plan: Plan, settings: Settings) -> str:
         f"  tables      {', '.join(data['tables'])}",
     ]
     return "\n".join(lines)
+
+
+def _allowed(plan: Plan) -> str:
+    known = plan.allowed_bytes
+    return "as much allowed as the workers have" if known is None else f"{format_bytes(known)} allowed"
 
 
 def _correction_lines(plan: Plan) -> list[str]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from daskae.aggregate.aggregation import Metric
 from daskae.aggregate.customer import BUILT_IN
 from daskae.config import Settings
+from daskae.engine.base import Needs
 from daskae.engine.create import create_engine
 from daskae.engine.frames import to_dask_dataframe
 from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError
@@ -25,6 +26,7 @@ from daskae.load.failures import mask_secrets
 from daskae.monitor.history import EventLog
 from daskae.monitor.logfile import LogEvents, attach_log_file
 from daskae.pipeline import plan_run, run_plan
+from daskae.read.reachable import look_at_sources, some_sources
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
 from daskae.run.record import write_record
@@ -112,7 +114,10 @@ def make_context(
     """Return the context of a new run; nothing is written yet."""
 
     def engine(plan: Plan) -> Any:
-        return create_engine(plan.engine, settings.cluster, settings.workers, settings.memory_limit)
+        needs = Needs(
+            plan.projected_bytes, settings.work_dir.absolute(), look_at_sources, some_sources(plan.source.segments)
+        )
+        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs)
 
     return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps))
 
