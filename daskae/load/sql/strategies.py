@@ -25,7 +25,7 @@ class Pair:
     stage: sa.Table
     keys: tuple[str, ...]
     columns: tuple[str, ...]
-    """Columns of the batch."""
+    """Columns of the batch that the target takes."""
     marks: dict[str, sa.ColumnElement[Any]]
     """Metadata columns with their values, for every row that is written."""
     collation: str
@@ -135,8 +135,9 @@ def changing_columns(pair: Pair) -> tuple[str, ...]:
 
 
 def of_load(pair: Pair) -> sa.ColumnElement[bool]:
-    """Say that a row of the target came with this load."""
-    return pair.target.c["_load_id"] == pair.load.load_id
+    """Say that a row of the target came with this load; where rows do not tell, all are taken for it."""
+    name = pair.load.metadata.load_id
+    return pair.target.c[name] == pair.load.load_id if name is not None else sa.true()
 
 
 def _insert(pair: Pair, conditions: list[sa.ColumnElement[bool]]) -> sa.Executable:
