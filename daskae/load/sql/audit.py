@@ -137,7 +137,7 @@ def _call(
     if not count:
         return "", 0, []
     found_rows = session.connection.execute(_limited(query, _KEPT_ROWS)).mappings()
-    return f"{count} rows, where none is allowed", count, [dict(row) for row in found_rows]
+    return f"{count} {'row' if count == 1 else 'rows'}, where none is allowed", count, [dict(row) for row in found_rows]
 
 
 def _limited(query: str, rows: int) -> sa.Select[Any]:

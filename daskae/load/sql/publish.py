@@ -108,7 +108,7 @@ def _move(session: Session, staged: Staged, pair: Pair, again: bool) -> tuple[in
     rejected = staged.left_out(NULL_KEY) + staged.left_out(DRIFT)
     changes = replace(changes, rejected=rejected, duplicates=staged.left_out(DUPLICATE_KEY))
     if load.strategy in ("replace", "append"):
-        return changes.inserted, changes
+        return changes.inserted + changes.updated, changes
     return session.count(target, strategies.of_load(pair)), changes
 
 
@@ -124,7 +124,7 @@ def _pair(session: Session, load: Load, staged: Staged, target: sa.Table) -> Pai
     return Pair(
         target, staged.table, staged.parts.keys, columns,
         {name: value for name, value in marks.items() if name is not None}, dialect.collation, load,
-        find_flags(existing, dialect),
+        find_flags(existing, dialect), existing is not None and existing.referenced,
     )  # fmt: skip
 
 
@@ -135,6 +135,8 @@ def _moment(session: Session, value: datetime) -> "sa.ColumnElement[object]":
 def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bool) -> Changes:
     """Replace or append: all staged rows go in."""
     deleted = 0
+    if pair.load.strategy == "replace" and pair.referenced and pair.keys and before:
+        return _replace_by_key(session, staged, pair)
     if pair.load.strategy == "replace":
         deleted = session.run(strategies.delete_all(pair)) if before else 0
     elif again:  # rows of a publish that was replaced in another table only
@@ -146,6 +148,17 @@ def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bo
         drop_key_index(session, pair.target)  # building an index afterwards is faster than filling it
     inserted = session.run(strategies.insert_all(pair))
     return Changes(inserted=inserted, deleted=deleted)
+
+
+def _replace_by_key(session: Session, staged: Staged, pair: Pair) -> Changes:
+    """Replace without taking out rows whose keys stay: that would be refused, or take the rows that refer to them."""
+    if keys := find_repeated_keys(session, pair.stage, staged.parts):
+        raise repeated_error(staged.parts, keys)
+    _require_unique_target(session, pair)
+    deleted = session.run(strategies.delete_missing(pair))
+    crash_point(f"{session.dialect.name}.deleted")
+    updated = session.run(strategies.update_all(pair))
+    return Changes(inserted=session.run(strategies.insert_missing(pair)), updated=updated, deleted=deleted)
 
 
 def _by_key(session: Session, pair: Pair, before: int) -> Changes:
@@ -190,7 +203,7 @@ def _require_unique_target(session: Session, pair: Pair) -> None:
 def _reconcile(session: Session, pair: Pair, staged: Staged, before: int, changes: Changes) -> None:
     """Prove that what arrived is what was staged: as many rows, and every key."""
     arrived = session.count(pair.target) - before + changes.deleted
-    matched = 0 if pair.load.strategy in ("replace", "append") else changes.updated + changes.unchanged
+    matched = changes.updated + changes.unchanged
     if arrived + matched != staged.rows or changes.unchanged < 0:
         raise row_error(staged.parts, f"{arrived + matched} rows arrived", f"{staged.rows} rows staged")
     if pair.keys and (absent := session.connection.execute(strategies.count_absent(pair)).scalar_one()):

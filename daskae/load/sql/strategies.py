@@ -32,6 +32,8 @@ class Pair:
     load: Load
     flags: bool
     """Whether the target marks rows that left the source."""
+    referenced: bool = False
+    """Whether rows of other tables refer to those of the target."""
 
     @property
     def options(self) -> LoadOptions:
@@ -74,6 +76,13 @@ def update_changed(pair: Pair) -> sa.Executable | None:
         older = sa.or_(_ordered(stage.c[newer], pair) > _ordered(target.c[newer], pair), target.c[newer].is_(None))
         conditions.append(sa.and_(older, stage.c[newer].is_not(None)))
     return sa.update(target).values(values | _written(pair)).where(*conditions)
+
+
+def update_all(pair: Pair) -> sa.Executable:
+    """Make the rows of the target whose keys are staged equal to the staged ones."""
+    target, stage = pair.target, pair.stage
+    values: dict[Any, Any] = {target.c[name]: stage.c[name] for name in pair.columns if name not in pair.keys}
+    return sa.update(target).values(values | _written(pair)).where(match_keys(pair))
 
 
 def reactivate(pair: Pair) -> sa.Executable | None:
