@@ -21,6 +21,7 @@ from daskae.engine.frames import to_dask_dataframe
 from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError
 from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
 from daskae.exchange import MANIFEST
+from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
 from daskae.load.failures import mask_secrets
 from daskae.monitor.history import EventLog
@@ -110,6 +111,7 @@ def make_context(
     listeners: Sequence[Listener] = (),
     rules: Sequence[CustomRule] = (),
     steps: Sequence[Step] = (),
+    checks: Sequence[LoadCheck] = (),
 ) -> RunContext:
     """Return the context of a new run; nothing is written yet."""
 
@@ -119,7 +121,7 @@ def make_context(
         )
         return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs)
 
-    return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps))
+    return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
 
 
 def run_job(
@@ -128,6 +130,7 @@ def run_job(
     listeners: Sequence[Listener] = (),
     rules: Sequence[CustomRule] = (),
     steps: Sequence[Step] = (),
+    checks: Sequence[LoadCheck] = (),
 ) -> RunResult:
     """Run a job to its end.
 
@@ -142,13 +145,15 @@ def run_job(
         Further rules, beside those of the settings.
     steps : sequence of Step
         Further transformations, after those of the settings.
+    checks : sequence of LoadCheck
+        Further checks of what is about to be published, after those of the settings.
 
     Raises
     ------
     DaskaeError
         The target is as it was; ``error.summary`` is what is known of the run.
     """
-    context = make_context(settings, metrics, listeners, rules, steps)
+    context = make_context(settings, metrics, listeners, rules, steps, checks)
     with ExitStack() as stack:
         _open_records(context, stack)
         context.emit(

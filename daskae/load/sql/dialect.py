@@ -34,6 +34,10 @@ class Existing:
 
     name: str
     columns: tuple[FoundColumn, ...]
+    fixed: str = ""
+    """Why its columns cannot be altered; empty when they can."""
+    referenced: bool = False
+    """Whether rows of other tables refer to its rows by a foreign key that is enforced."""
 
 
 class Dialect(Protocol):

@@ -13,12 +13,15 @@ from sqlalchemy.dialects import postgresql
 
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.ddl import quoted_name, quoted_table
+from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
 from daskae.load.sql.postgresql.copying import copy_rows
 from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
 from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
 from daskae.load.sql.postgresql.values import sql_type
+from daskae.load.sql.postgresql.widening import accepts, wider_type
 
 _NAME_BYTES = 63  # a longer name is cut by the server without a word
 _INDEX_PREFIX = "_daskae_key_"
@@ -111,7 +114,18 @@ class PostgresqlDialect:
 
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
         """Take every type that holds all values of the wanted one."""
-        return catalog.accepts(found, wanted.compile(self.compiler))
+        return accepts(found, wanted.compile(self.compiler))
+
+    def widen(
+        self, session: Session, table: Existing, column: FoundColumn, wanted: sa.types.TypeEngine[Any]
+    ) -> Widening | None:
+        """Alter the type, where nothing depends on it."""
+        kind = wider_type(column.type, wanted.compile(self.compiler))
+        if kind is None:
+            return None
+        obstacle = catalog.find_obstacle(session.connection, str(session.schema), table.name, column.name)
+        name, quoted = quoted_table(self, session.table(table.name)), quoted_name(self, column.name)
+        return Widening(kind, (f"ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {kind}",), obstacle)
 
     def find_table(self, session: Session, name: str) -> Existing | None:
         """Look into ``pg_class``."""
