@@ -139,7 +139,7 @@ def test_decimals_as_people_read_them(value: str, text: str) -> None:
         ("1-02:03:04", 93_784.0),
     ],
 )
-def test_durations(text: str | float, seconds: float) -> None:
+def test_durations_are_read(text: str | float, seconds: float) -> None:
     assert parse_seconds(text) == seconds
 
 
