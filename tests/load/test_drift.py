@@ -261,7 +261,7 @@ def test_an_unsafe_change_of_type_is_refused_beforehand(name: str, database: Dat
         ("CREATE VIEW best AS SELECT id FROM t WHERE n > 1", "view best"),
         ("CREATE MATERIALIZED VIEW best AS SELECT n FROM t", "view best"),
         ("CREATE TABLE child (n BIGINT REFERENCES t (n))", "constraint child_n_fkey"),
-        ("CREATE TRIGGER look BEFORE UPDATE OF n ON t EXECUTE FUNCTION suppress_redundant_updates_trigger()", "trigger look"),
+        ("CREATE TRIGGER x BEFORE UPDATE OF n ON t EXECUTE FUNCTION suppress_redundant_updates_trigger()", "trigger x"),
         ("ALTER TABLE t ADD COLUMN twice BIGINT GENERATED ALWAYS AS (n * 2) STORED", "column twice"),
     ],
 )  # fmt: skip
