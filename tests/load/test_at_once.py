@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from daskae.load.base import LoadOptions, Strategy
+from daskae.load.shape import Drift
 from jobs.customer_metrics import main
 
 from .building import A, B, C, build_load, shop
@@ -17,7 +18,7 @@ from .processes import PublishHolder, publish_all_at_once
 IDS = tuple(letter * 64 for letter in "abcdef")
 
 
-@pytest.mark.parametrize("strategy", ["append", "replace", "upsert"])
+@pytest.mark.parametrize("strategy", ["append", "upsert", pytest.param("replace", marks=pytest.mark.slow)])
 def test_different_loads_at_once_all_get_in(strategy: Strategy, database: Database, tmp_path: Path) -> None:
     loads = [
         build_load(tmp_path, load_id, shop(load_id[:1], 100 + 10 * i), strategy) for i, load_id in enumerate(IDS[:4])
@@ -93,3 +94,15 @@ def test_what_a_table_was_altered_to_meanwhile_is_seen(database: Database, tmp_p
         database.run("ALTER TABLE t ADD COLUMN must TEXT NOT NULL DEFAULT ''", "CREATE VIEW v AS SELECT more FROM t")
         holder.finish()
     assert [row["must"] for row in database.rows("t")] == [""]
+
+
+def test_a_column_that_is_dropped_while_its_rows_are_staged_loses_none(database: Database, tmp_path: Path) -> None:
+    """Rows with a value there would have to be quarantined, and they were not: so nothing is published."""
+    table = shop("x")["kpis"][1].rename_columns(["id", "n", "more"])
+    database.sink().publish(build_load(tmp_path, A, {"t": (("id",), table)}))
+    second = replace(build_load(tmp_path, B, {"t": (("id",), table)}), drift=Drift("quarantine"))
+    with PublishHolder(database.url, second) as holder:
+        database.run("ALTER TABLE t DROP COLUMN more")
+        assert "the table was changed while rows were on their way to it" in holder.failure()
+    assert database.rows("t") == [{"id": "customers", "n": 3}]
+    assert database.sink().publish(second).changes["t"].rejected == 1

@@ -31,6 +31,7 @@ SUMS = LoadCheck(
     expect="true",
     at="after",
 )
+_SLOW = [pytest.param(strategy, marks=pytest.mark.slow) for strategy in ("append", "upsert")]
 
 
 def load(folder: Path, load_id: str, customers: int, *checks: LoadCheck, strategy: Strategy = "replace") -> Load:
@@ -50,7 +51,7 @@ def test_checks_that_hold_publish(database: Database, tmp_path: Path) -> None:
     assert len(database.rows("customer_metrics")) == 5
 
 
-@pytest.mark.parametrize("strategy", ["replace", "append", "upsert", "merge"])
+@pytest.mark.parametrize("strategy", ["replace", "merge", *_SLOW])
 def test_a_check_that_blocks_leaves_the_target_and_keeps_the_evidence(
     strategy: Strategy, database: Database, tmp_path: Path
 ) -> None:

@@ -80,7 +80,8 @@ def test_comments_triggers_defaults_and_owners_survive(postgresql: Database, tmp
     )
     hung = (
         "SELECT c.oid, relowner, reloptions, relrowsecurity, obj_description(c.oid), col_description(c.oid, 2),"
-        " (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid), (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid),"
+        " (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid),"
+        " (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid),"
         " (SELECT count(*) FROM pg_statistic_ext WHERE stxrelid = c.oid)"
         " FROM pg_class c WHERE c.oid = 'customer_metrics'::regclass"
     )

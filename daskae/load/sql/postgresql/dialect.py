@@ -21,7 +21,7 @@ from daskae.load.sql.postgresql.copying import copy_rows
 from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
 from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
 from daskae.load.sql.postgresql.values import sql_type
-from daskae.load.sql.postgresql.widening import accepts, wider_type
+from daskae.load.sql.postgresql.widening import LARGEST_WHOLE, accepts, wider_type
 
 _NAME_BYTES = 63  # a longer name is cut by the server without a word
 _INDEX_PREFIX = "_daskae_key_"
@@ -125,6 +125,8 @@ class PostgresqlDialect:
             return None
         obstacle = catalog.find_obstacle(session.connection, str(session.schema), table.name, column.name)
         name, quoted = quoted_table(self, session.table(table.name)), quoted_name(self, column.name)
+        if column.type == "bigint" and kind == "DOUBLE PRECISION" and _has_beyond(session, table.name, column.name):
+            obstacle = f"it holds whole numbers beyond {LARGEST_WHOLE}"
         return Widening(kind, (f"ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {kind}",), obstacle)
 
     def find_table(self, session: Session, name: str) -> Existing | None:
@@ -164,3 +166,9 @@ class PostgresqlDialect:
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Let the planner know how many rows there are; no index is needed to hash them."""
         session.connection.exec_driver_sql(f"ANALYZE {self.compiler.identifier_preparer.format_table(stage)}")
+
+
+def _has_beyond(session: Session, table: str, column: str) -> bool:
+    found = session.table(table, sa.Column(column, sa.BigInteger, quote=True))
+    outside = ~found.c[column].between(-LARGEST_WHOLE, LARGEST_WHOLE)
+    return session.connection.execute(sa.select(1).select_from(found).where(outside).limit(1)).first() is not None

@@ -2,7 +2,8 @@
 
 SQLite has no ALTER for this. Its documentation gives a way for changes that leave what is on the disk valid: to write
 the new text of CREATE TABLE into the schema. That is so between types of one affinity, and for whole numbers that may
-have fractions from now on: INTEGER and NUMERIC columns store the same. Indexes, views and triggers stay as they are.
+have fractions from now on: INTEGER and NUMERIC columns store the same, and a REAL column stores whole numbers of up to
+48 bits as integers too. Indexes, views and triggers stay as they are.
 """
 
 import re
@@ -13,13 +14,14 @@ from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.sqlite.catalog import affinity
 
+LARGEST_WHOLE = 2**47 - 1
 _TABLE = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
 
 
 def widen(connection: sa.Connection, table: Existing, column: FoundColumn, wanted: str) -> Widening | None:
     """Say how a column comes to hold more; None where that is not safe."""
     days = column.type.upper() == "DATE" and wanted == "TIMESTAMP"
-    whole = affinity(column.type) == "INTEGER" and wanted == "NUMERIC"
+    whole = affinity(column.type) == "INTEGER" and wanted in ("NUMERIC", "REAL")
     if not (days or whole):
         return None
     old = str(connection.exec_driver_sql(_TABLE, (table.name,)).scalar_one())
@@ -33,6 +35,8 @@ def widen(connection: sa.Connection, table: Existing, column: FoundColumn, wante
         return Widening(wanted, (), "its type cannot be found in the text of CREATE TABLE without doubt")
     if key:
         return Widening(wanted, (), "it is a primary key")
+    if wanted == "REAL" and _has_beyond(connection, table.name, column.name):
+        return Widening(wanted, (), f"it holds whole numbers beyond {LARGEST_WHOLE}")
     statements = []
     if days:
         if watched(connection, table.name):
@@ -71,6 +75,11 @@ def _rewrite(connection: sa.Connection, table: str, sql: str) -> tuple[str, ...]
         f'CREATE VIEW "{STAGE_PREFIX}reload" AS SELECT 1',
         f'DROP VIEW "{STAGE_PREFIX}reload"',
     )
+
+
+def _has_beyond(connection: sa.Connection, table: str, column: str) -> bool:
+    query = f"SELECT 1 FROM {_quoted(table)} WHERE {_quoted(column)} NOT BETWEEN ? AND ? LIMIT 1"
+    return connection.exec_driver_sql(query, (-LARGEST_WHOLE, LARGEST_WHOLE)).first() is not None
 
 
 def _may_edit(connection: sa.Connection) -> bool:
