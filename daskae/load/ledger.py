@@ -113,8 +113,11 @@ def add_entry(entries: Sequence[Entry], load: Load) -> list[Entry]:
         shares = load.strategy == "replace" and bool(entry.tables.keys() & tables.keys())
         return entry.status == "published" and (shares or entry.load_id == load.load_id)
 
-    message = f"replaced by sequence {sequence}"
-    kept = [replace(entry, status="replaced", message=message) if wiped(entry) else entry for entry in entries]
+    def wipe(entry: Entry) -> Entry:
+        said = [entry.message] if entry.message else []
+        return replace(entry, status="replaced", message="; ".join([*said, f"replaced by sequence {sequence}"]))
+
+    kept = [wipe(entry) if wiped(entry) else entry for entry in entries]
     new = Entry(
         sequence=sequence,
         load_id=load.load_id,

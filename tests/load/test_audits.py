@@ -88,6 +88,9 @@ def test_a_check_that_warns_is_in_receipt_and_ledger(database: Database, tmp_pat
     assert receipt.warnings == ("lost_customers: 1 row, where none is allowed",)
     assert database.query("SELECT message FROM _daskae_loads WHERE sequence = 2") == [receipt.warnings]
     assert len(database.rows("customer_metrics")) == 3
+    sink.publish(load(tmp_path, "c" * 64, 3))
+    (message,) = database.query("SELECT message FROM _daskae_loads WHERE sequence = 2")[0]
+    assert message == f"{receipt.warnings[0]}; replaced by sequence 3"
 
 
 @pytest.mark.parametrize(
