@@ -17,6 +17,7 @@ from daskae.load.sql.postgresql.widening import accepts, wider_type
 
 from .building import MONEY, A, B, C, one_table
 from .databases import Database
+from .processes import publish_killed_at
 
 OLD = pa.table({"id": ["a", "b"], "n": pa.array([1, 2], pa.int64())})
 NEW = OLD.append_column("note", pa.array([None, "x"], pa.string()))
@@ -348,3 +349,23 @@ def test_policies_that_change_what_is_loaded_are_part_of_its_identity() -> None:
     assert Drift("freeze", {"x": "ignore"}).identity() == ("ignore x",)
     assert Drift("quarantine").identity() != Drift("ignore").identity()
     assert Drift("evolve", {"ÀB": "freeze"}).policy("Àb", str.lower) == "freeze"
+
+
+@pytest.mark.parametrize("point", ["deleted:1", "uncommitted", "committed"])
+def test_a_kill_while_tables_are_altered_leaves_old_or_new(point: str, database: Database, tmp_path: Path) -> None:
+    first = pa.table({"id": ["a"], "n": pa.array([1], pa.int64()), "d": [date(2011, 12, 1)]})
+    cells = {"n": pa.array([Decimal("0.5")], MONEY), "d": [datetime(2012, 1, 1, 8)]}
+    wider = pa.table({"id": ["b"], "more": ["x"], **cells})
+    database.sink().publish(load(tmp_path, first, A))
+    before = state(database)
+    second = load(tmp_path / "2", wider, B, "append")
+    publish_killed_at(database.url, second, f"{database.name}.{point}")
+    if point != "committed":
+        kept = {name: rows for name, rows in state(database)[1].items() if not name.startswith("_daskae_stage_")}
+        assert kept == before[1]
+    assert database.sink().publish(second).already_published == (point == "committed")
+    assert [(row["id"], row["n"], row["d"], row["more"]) for row in database.rows("t")] == [
+        ("a", 1, "2011-12-01 00:00:00", None),
+        ("b", Decimal("0.5"), "2012-01-01 08:00:00", "x"),
+    ]
+    assert changes(database, second)["t"].change == "keep"

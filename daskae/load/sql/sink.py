@@ -30,6 +30,7 @@ from daskae.load.sql.dialect import Dialect, Session
 from daskae.load.sql.drift import TablePlan, plan_table
 from daskae.load.sql.ledger import plan_ledger, read_ledger, record_failure
 from daskae.load.sql.publish import publish_staged
+from daskae.load.sql.rights import check_rights
 from daskae.load.sql.stage import drop_stages, drop_stages_if_possible, stage_table
 from daskae.load.sql.tables import check_declarations
 
@@ -57,6 +58,7 @@ class SqlSink:
                     return None
                 if receipt := self._find_receipt(session, load):
                     return receipt
+                check_rights(self._dialect, session, load)
                 plans = [plan_table(self._dialect, session, parts, load) for parts in load.tables]
                 try_checks(session, load, plans)
         return None

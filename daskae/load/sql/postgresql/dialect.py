@@ -12,13 +12,14 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from daskae.errors import LoadError
-from daskae.load.base import TableParts
+from daskae.load.base import Load, TableParts
 from daskae.load.sql.ddl import quoted_name, quoted_table
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
 from daskae.load.sql.postgresql.copying import copy_rows
 from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
+from daskae.load.sql.postgresql.rights import missing_rights
 from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
 from daskae.load.sql.postgresql.values import sql_type
 from daskae.load.sql.postgresql.widening import LARGEST_WHOLE, accepts, wider_type
@@ -128,6 +129,10 @@ class PostgresqlDialect:
         if column.type == "bigint" and kind == "DOUBLE PRECISION" and _has_beyond(session, table.name, column.name):
             obstacle = f"it holds whole numbers beyond {LARGEST_WHOLE}"
         return Widening(kind, (f"ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {kind}",), obstacle)
+
+    def missing_rights(self, session: Session, load: Load) -> list[str]:
+        """Ask the catalogue."""
+        return missing_rights(session.connection, str(session.schema), load)
 
     def find_table(self, session: Session, name: str) -> Existing | None:
         """Look into ``pg_class``."""

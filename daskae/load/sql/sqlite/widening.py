@@ -24,14 +24,14 @@ def widen(connection: sa.Connection, table: Existing, column: FoundColumn, wante
     whole = affinity(column.type) == "INTEGER" and wanted in ("NUMERIC", "REAL")
     if not (days or whole):
         return None
-    old = str(connection.exec_driver_sql(_TABLE, (table.name,)).scalar_one())
-    new = retyped(old, column, wanted)
+    sql = str(connection.exec_driver_sql(_TABLE, (table.name,)).scalar_one())
+    place = find_declaration(sql, column)
     key = connection.exec_driver_sql(
         "SELECT pk FROM pragma_table_info(?) WHERE name = ?", (table.name, column.name)
     ).scalar_one()
     if not _may_edit(connection):
         return Widening(wanted, (), "this SQLite does not let the type of a column be changed")
-    if new is None:
+    if place is None:
         return Widening(wanted, (), "its type cannot be found in the text of CREATE TABLE without doubt")
     if key:
         return Widening(wanted, (), "it is a primary key")
@@ -43,20 +43,21 @@ def widen(connection: sa.Connection, table: Existing, column: FoundColumn, wante
             return Widening(wanted, (), "a trigger would run on every row that gets a time of day")
         name, quoted = _quoted(table.name), _quoted(column.name)
         statements = [f"UPDATE {name} SET {quoted} = {quoted} || ' 00:00:00' WHERE length({quoted}) = 10"]
-    return Widening(wanted, (*statements, *_rewrite(connection, table.name, new)))
+    return Widening(wanted, (*statements, *_rewrite(table.name, *place, wanted)))
 
 
-def retyped(sql: str, column: FoundColumn, wanted: str) -> str | None:
-    """Put another type behind a column's name in a CREATE TABLE; None unless there is one place for it only."""
+def find_declaration(sql: str, column: FoundColumn) -> tuple[str, str] | None:
+    """Find a column in a CREATE TABLE: the text up to its type, and its type; None unless there is one such place."""
     words = r"\s+".join(map(re.escape, column.type.split()))
     spellings = {_quoted(column.name), f"[{column.name}]", f"`{column.name}`"}
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", column.name):
         spellings.add(column.name)
     names = "|".join(re.escape(name) for name in sorted(spellings))
-    place = re.compile(rf"([(,]\s*(?:{names})\s+){words}(?=\s*(?:[,)]|$|\s\w))", re.IGNORECASE)
-    if len(place.findall(sql)) != 1 or re.search(r"--|/\*|'", sql):
+    place = re.compile(rf"([(,]\s*(?:{names})\s+)({words})(?=\s*(?:[,)]|$|\s\w))", re.IGNORECASE)
+    found = place.findall(sql)
+    if len(found) != 1 or sql.count("".join(found[0])) != 1 or re.search(r"--|/\*|'", sql):
         return None
-    return place.sub(lambda found: found[1] + wanted, sql)
+    return found[0][0], found[0][1]
 
 
 def watched(connection: sa.Connection, table: str) -> bool:
@@ -65,11 +66,12 @@ def watched(connection: sa.Connection, table: str) -> bool:
     return bool(connection.exec_driver_sql(query, (table,)).scalar_one())
 
 
-def _rewrite(connection: sa.Connection, table: str, sql: str) -> tuple[str, ...]:
-    text, name = _literal(sql), _literal(table)
+def _rewrite(table: str, before: str, old: str, new: str) -> tuple[str, ...]:
+    # Only this piece is replaced: other statements of the same plan change the text too.
+    pieces = f"{_literal(before + old)}, {_literal(before + new)}"
     return (
         "PRAGMA writable_schema = ON",
-        f"UPDATE sqlite_master SET sql = {text} WHERE type = 'table' AND name = {name}",
+        f"UPDATE sqlite_master SET sql = replace(sql, {pieces}) WHERE type = 'table' AND name = {_literal(table)}",
         "PRAGMA writable_schema = RESET",
         # Any DDL makes the other connections read the schema again.
         f'CREATE VIEW "{STAGE_PREFIX}reload" AS SELECT 1',
