@@ -11,7 +11,7 @@ What holds, whatever is killed and whenever:
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,10 +29,11 @@ from daskae.load.sql.audit import try_checks
 from daskae.load.sql.dialect import Dialect, Session
 from daskae.load.sql.drift import TablePlan, plan_table
 from daskae.load.sql.ledger import plan_ledger, read_ledger, record_failure
-from daskae.load.sql.publish import publish_staged
+from daskae.load.sql.publish import Published, publish_staged
 from daskae.load.sql.rights import check_rights
 from daskae.load.sql.stage import drop_stages, drop_stages_if_possible, stage_table
 from daskae.load.sql.tables import check_declarations
+from daskae.load.sql.ways import Way, choose_way
 
 
 class SqlSink:
@@ -96,17 +97,34 @@ class SqlSink:
             return receipt
         plans = [plan_table(self._dialect, session, parts, load) for parts in load.tables]
         try:
-            staged = [stage_table(session, load, number, plan.quarantined) for number, plan in enumerate(plans)]
-            crash_point(f"{self._dialect.name}.staged")
-            entry, warnings = publish_staged(session, load, staged, started_at)
+            published = self._move(session, load, plans, started_at)
             crash_point(f"{self._dialect.name}.committed")
         except BaseException as error:
             self._clean_up(session, load, started_at, error)
             raise
         drop_stages_if_possible(session)
-        rejected = tuple(found for one in staged for found in one.rejected)
-        receipt = self._receipt(load.load_id, entry, already=False)
-        return replace(receipt, rejected=rejected, warnings=warnings, seconds=time.monotonic() - began)
+        receipt = self._receipt(load.load_id, published.entry, already=False)
+        seconds = time.monotonic() - began
+        return replace(receipt, rejected=published.rejected, warnings=published.warnings, seconds=seconds)
+
+    def _move(
+        self, session: Session, load: Load, plans: Sequence[TablePlan], started_at: str, shortcuts: bool = True
+    ) -> Published:
+        """Stage and publish."""
+        ways: list[Way] = [choose_way(session, load, plan) if shortcuts else "copy" for plan in plans]
+        staged = [
+            stage_table(session, load, number, way, plan.quarantined)
+            for number, (way, plan) in enumerate(zip(ways, plans, strict=True))
+        ]
+        crash_point(f"{self._dialect.name}.staged")
+        try:
+            return publish_staged(session, load, staged, started_at)
+        except sa.exc.IntegrityError:
+            if "direct" not in ways:
+                raise
+            # Only staged rows tell which keys are there more than once; nothing has been written.
+            drop_stages(session)
+            return self._move(session, load, plans, started_at, shortcuts=False)
 
     def _clean_up(self, session: Session, load: Load, started_at: str, error: BaseException) -> None:
         """Leave no rows behind and note the failure, as far as the connection still allows it."""

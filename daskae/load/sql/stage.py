@@ -1,10 +1,10 @@
 """Staging: the rows of a load in tables of their own, in the same database, before the transaction that publishes them.
 
-Staged tables are named ``_daskae_stage_<load>_<number>`` and have no metadata columns. They are written under the
-publisher's lock, so a run that finds any may drop them: their run is dead.
+Staged tables are named ``_daskae_stage_<load>_<number>``. They are written under the publisher's lock, so a run that
+finds any may drop them: their run is dead. They have no metadata columns, unless they are to become the target.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +19,12 @@ from daskae.faults import crash_point
 from daskae.load.base import Load, Rejected, TableParts
 from daskae.load.ledger import short_id
 from daskae.load.parts import read_batches
+from daskae.load.sql.ddl import run_statements
 from daskae.load.sql.dialect import POSITION, STAGE_PREFIX, Session
 from daskae.load.sql.rejects import RejectFile, write_rejects
 from daskae.load.sql.strategies import losing_rows, repeated_keys
-from daskae.load.sql.tables import data_columns
+from daskae.load.sql.tables import data_columns, declare, key_columns, plan_key_index, wants_flags
+from daskae.load.sql.ways import Way, compares_keys, metadata_values
 
 _SHOWN_KEYS = 5
 _BATCH_ROWS = 10_000  # rows alive outside of Arrow at a time
@@ -35,10 +37,12 @@ class Staged:
 
     parts: TableParts
     table: sa.Table
+    """Where the rows are; with way ``direct`` nowhere yet."""
     rows: int
     rejected: tuple[Rejected, ...]
     quarantined: tuple[str, ...] = ()
     """Columns in which no row has a value any more."""
+    way: Way = "copy"
 
     def left_out(self, reason: str) -> int:
         """Count the rows that were left out for a reason."""
@@ -64,10 +68,12 @@ def drop_stages_if_possible(session: Session) -> None:
         drop_stages(session)
 
 
-def stage_table(session: Session, load: Load, number: int, quarantined: Sequence[str] = ()) -> Staged:
+def stage_table(
+    session: Session, load: Load, number: int, way: Way = "copy", quarantined: Sequence[str] = ()
+) -> Staged:
     """Create the staged table for one table of a load and put all its rows in, without those that are left out.
 
-    Rows with a value in one of the ``quarantined`` columns are.
+    Rows with a value in one of the ``quarantined`` columns are. On the way ``direct`` there is nothing to do yet.
 
     Raises
     ------
@@ -76,25 +82,49 @@ def stage_table(session: Session, load: Load, number: int, quarantined: Sequence
     """
     parts = load.tables[number]
     dialect = session.dialect
-    columns = [dialect.position_column(), *data_columns(dialect, parts, load, staged=True)]
     name = f"{STAGE_PREFIX}{short_id(load.load_id)}_{number}"
+    if way == "direct":
+        return Staged(parts, session.table(name), parts.rows, (), way=way)
+    if way == "adopt":
+        return _stage_target(session, load, parts, name)
+    columns = [dialect.position_column(), *data_columns(dialect, parts, load, staged=True)]
     stage = session.table(name, *columns, prefixes=dialect.stage_prefixes)
     with dialect.transaction(session.connection):
         stage.create(session.connection, checkfirst=False)
-    with RejectFile(load, parts, NULL_KEY) as nulls:
-        batches = _without_null_keys(parts, load, nulls)
-        copied = dialect.copy(session, stage, parts, _with_crash_point(dialect.name, batches))
-    found = session.count(stage)
-    if not copied == found == parts.rows - nulls.rows:
-        left_out = f", of which {nulls.rows} were left out" if nulls.rows else ""
-        raise row_error(parts, f"{found} rows staged", f"{parts.rows} rows announced{left_out}")
-    if parts.keys and _compares_keys(load):
+    rows, nulls = fill_table(session, stage, load, parts, {})
+    if parts.keys and compares_keys(load, parts):
         dialect.prepare(session, stage, parts.keys)
     drifted = _without_values(session, stage, parts, load, quarantined)
     repeated = _without_repeated_keys(session, stage, parts, load)
-    left = found - sum(one.rows for one in (drifted, repeated) if one is not None)
-    rejected = tuple(one for one in (nulls.result(), drifted, repeated) if one is not None)
+    left = rows - sum(one.rows for one in (drifted, repeated) if one is not None)
+    rejected = tuple(one for one in (nulls, drifted, repeated) if one is not None)
     return Staged(parts, stage, left, rejected, tuple(quarantined))
+
+
+def fill_table(
+    session: Session, table: sa.Table, load: Load, parts: TableParts, marks: Mapping[str, sa.BindParameter[Any]]
+) -> tuple[int, Rejected | None]:
+    """Put the rows of a load into a table; return how many, and those with a null key, which are left out."""
+    with RejectFile(load, parts, NULL_KEY) as nulls:
+        batches = _with_crash_point(session.dialect.name, _without_null_keys(parts, load, nulls))
+        rows = session.dialect.copy(session, table, parts, batches, marks)
+    if rows != parts.rows - nulls.rows:
+        left_out = f", of which {nulls.rows} were left out" if nulls.rows else ""
+        raise row_error(parts, f"{rows} rows arrived", f"{parts.rows} rows announced{left_out}")
+    return rows, nulls.result()
+
+
+def _stage_target(session: Session, load: Load, parts: TableParts, name: str) -> Staged:
+    """Stage rows in the table that will be the target."""
+    stage = declare(session.dialect, session.schema, parts, load, name, wants_flags(load), staged=True)
+    with session.dialect.transaction(session.connection):
+        stage.create(session.connection, checkfirst=False)
+    rows, nulls = fill_table(session, stage, load, parts, metadata_values(session.dialect, load))
+    try:
+        run_statements(session, plan_key_index(session.dialect, None, stage, key_columns(parts, load), of=parts.name))
+    except sa.exc.IntegrityError as error:
+        raise repeated_error(parts, find_repeated_keys(session, stage, parts)) from error
+    return Staged(parts, stage, rows, (nulls,) if nulls is not None else (), way="adopt")
 
 
 def find_repeated_keys(session: Session, table: sa.Table, parts: TableParts) -> list[Sequence[Any]]:
@@ -143,11 +173,6 @@ def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iter
         position += batch.num_rows
         if good.num_rows:
             yield good
-
-
-def _compares_keys(load: Load) -> bool:
-    by_key = load.strategy in ("upsert", "merge")
-    return by_key or load.options.duplicates != "error" or load.options.null_keys == "match"
 
 
 def _with_crash_point(name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

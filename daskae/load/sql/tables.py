@@ -27,9 +27,10 @@ def declare(
     name: str,
     flags: bool = False,
     without: Sequence[str] = (),
+    staged: bool = False,
 ) -> sa.Table:
     """Describe the table that ``parts`` makes, the metadata columns behind its own."""
-    columns = [column for column in data_columns(dialect, parts, load) if column.name not in without]
+    columns = [column for column in data_columns(dialect, parts, load, staged) if column.name not in without]
     columns += _metadata_columns(dialect, load.metadata, flags)
     return sa.Table(name, sa.MetaData(), *columns, schema=schema, quote=True)
 
@@ -107,11 +108,14 @@ def ensure_key_index(session: Session, table: sa.Table, columns: list[str]) -> N
 
 
 def plan_key_index(
-    dialect: Dialect, session: Session | None, table: sa.Table, columns: list[str]
+    dialect: Dialect, session: Session | None, table: sa.Table, columns: list[str], of: str = ""
 ) -> tuple[str, ...]:  # fmt: skip
-    """Say how our unique index comes to cover exactly these columns; there may be no database yet."""
+    """Say how our unique index comes to cover exactly these columns; there may be no database yet.
+
+    It is named after the table, or ``of`` the one that this will be.
+    """
     statements: list[sa.schema.ExecutableDDLElement] = []
-    name = dialect.index_name(table.name)
+    name = dialect.index_name(of or table.name)
     if session is not None:
         found = dialect.index_columns(session, table.name, name)
         if found == columns:

@@ -1,7 +1,7 @@
 """PostgreSQL as a target: the lock is an advisory one, rows arrive by COPY, and readers never wait."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from daskae.load.sql.ddl import quoted_name, quoted_table
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
-from daskae.load.sql.postgresql.copying import copy_rows
+from daskae.load.sql.postgresql.copying import copy_rows, defaults
 from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
 from daskae.load.sql.postgresql.rights import missing_rights
 from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
@@ -46,6 +46,7 @@ class PostgresqlDialect:
     collation = "C"
     stage_prefixes: tuple[str, ...] = ("UNLOGGED",)
     rebuilds_indexes = False
+    adopts = True
     has_isolation_levels = True
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
@@ -99,7 +100,7 @@ class PostgresqlDialect:
         """Declare a plain number, which is sent with the rows."""
         return sa.Column(POSITION, sa.BigInteger, quote=True)
 
-    def moment(self, value: datetime) -> sa.ColumnElement[Any]:
+    def moment(self, value: datetime) -> sa.BindParameter[Any]:
         """Write a time as it is."""
         return sa.literal(value, sa.TIMESTAMP())
 
@@ -158,15 +159,32 @@ class PostgresqlDialect:
         names = ", ".join(map(self.compiler.identifier_preparer.format_table, tables))
         session.connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
 
-    def copy(self, session: Session, stage: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch]) -> int:
+    def copy(
+        self, session: Session, table: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch],
+        marks: Mapping[str, sa.BindParameter[Any]],
+    ) -> int:  # fmt: skip
         """Send blocks of CSV, by a second connection too where there are many rows."""
-        table = sql.Identifier(str(session.schema), stage.name)
-        columns = [POSITION, *parts.schema.names]
+        place = sql.Identifier(str(session.schema), table.name)
+        columns = [*((POSITION,) if POSITION in table.c else ()), *parts.schema.names]
+        values = {name: mark.value for name, mark in marks.items()}
         with ExitStack() as stack:
             connections = [session.connection]
             if parts.rows >= _ROWS_FOR_TWO:
                 connections.append(stack.enter_context(connect(self._url, self._schema, self.timeout)))
-            return copy_rows(list(map(driver, connections)), table, columns, parts, batches)
+            with defaults(driver(session.connection), place, values):
+                return copy_rows(list(map(driver, connections)), place, columns, parts, batches)
+
+    def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
+        """Rename the table; the constraint comes afterwards, since it is named after the table."""
+        plain, place = driver(session.connection), sql.Identifier(str(session.schema), stage.name)
+        plain.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(place, sql.Identifier(name)))
+        place = sql.Identifier(str(session.schema), name)
+        for column in map(sql.Identifier, required):
+            plain.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(place, column))
+
+    def takes_rows_directly(self, session: Session, name: str) -> bool:
+        """Never: the transaction has one connection, and staging has two."""
+        return False
 
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Let the planner know how many rows there are; no index is needed to hash them."""

@@ -85,3 +85,9 @@ def index_columns(connection: sa.Connection, table: str, index: str) -> list[str
     query = """SELECT info.name FROM sqlite_master AS found, pragma_index_info(found.name) AS info
         WHERE found.type = 'index' AND found.name = ? AND found.tbl_name = ? COLLATE NOCASE ORDER BY info.seqno"""
     return list(connection.exec_driver_sql(query, (index, table)).scalars())
+
+
+def has_triggers(connection: sa.Connection, table: str) -> bool:
+    """Tell whether anything happens when rows of a table change."""
+    query = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE"
+    return bool(connection.exec_driver_sql(query, (table,)).scalar_one())
