@@ -48,8 +48,10 @@ class Engine(Protocol):
     """Runs tasks. Entered before use, left after it; nothing of it survives leaving."""
 
     name: str
-    slots: int
-    """Tasks that run at the same time."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at the same time."""
 
     def __enter__(self) -> Self: ...
 

@@ -16,6 +16,8 @@ from daskae.errors import InputError
 from daskae.events import Event, Listener, Stage, StageDone, StageStarted
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
+from daskae.monitor.logfile import LOGGER
+from daskae.run.deadline import TimeLimited, describe_deadline, find_deadline, left_by
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
 from daskae.transform.steps import Step
@@ -127,7 +129,12 @@ class RunContext:
 
     @contextmanager
     def engine(self, plan: "Plan") -> Iterator["Engine"]:
-        """Start the engine of a plan."""
-        with self.make_engine(plan) as engine:
+        """Start the engine of a plan, for as long as there is time."""
+        deadline = find_deadline(self.settings.cluster, self.elapsed())
+        engine = self.make_engine(plan)
+        if deadline is not None:
+            LOGGER.info("%s", describe_deadline(deadline))
+            engine = TimeLimited(engine, deadline)
+        with left_by(deadline), engine:
             self.engine_name = engine.name
             yield engine
