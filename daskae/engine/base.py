@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from daskae.config import ClusterSettings
+from daskae.engine.deadline import Deadline
 from daskae.errors import DaskaeError, EngineError
 from daskae.monitor.cgroup import cpu_limit
 from daskae.monitor.memory import PeakMeter, available_memory
@@ -48,10 +49,10 @@ class Engine(Protocol):
     """Runs tasks. Entered before use, left after it; nothing of it survives leaving."""
 
     name: str
-
-    @property
-    def slots(self) -> int:
-        """Tasks that run at the same time."""
+    slots: int
+    """Tasks that run at the same time."""
+    deadline: Deadline | None
+    """When no more tasks may begin: those that have begun come to their end, then a TimeLimitError is raised."""
 
     def __enter__(self) -> Self: ...
 
@@ -67,6 +68,22 @@ class Engine(Protocol):
         DaskaeError
             What the function raised, or an EngineError that names the item whose task could not be run.
         """
+
+
+def in_time(waiting: Iterator[Any], deadline: Deadline | None) -> Any:
+    """Return the next item, None when there is none or the time is over."""
+    return None if deadline is not None and deadline.has_come() else next(waiting, None)
+
+
+def require_done(waiting: Iterator[Any], deadline: Deadline | None) -> None:
+    """Check that nothing is left when all tasks that had begun are done.
+
+    Raises
+    ------
+    TimeLimitError
+    """
+    if deadline is not None and next(waiting, None) is not None:
+        raise deadline.over()
 
 
 def measured(index: int, function: Callable[..., Any], item: Any, shared: tuple[Any, ...]) -> Outcome:

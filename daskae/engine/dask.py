@@ -15,8 +15,9 @@ import distributed
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import LOCAL, Needs, Outcome, cores, measured, task_failure
+from daskae.engine.base import LOCAL, Needs, Outcome, cores, in_time, measured, require_done, task_failure
 from daskae.engine.clusters import connect
+from daskae.engine.deadline import Deadline
 from daskae.engine.parcel import pack, unpack
 from daskae.engine.probe import probe_workers
 from daskae.engine.started import THREAD_VARIABLES
@@ -77,6 +78,7 @@ class DaskEngine:
         self._target, self._settings, self._needs = target, settings, needs
         self._workers, self._memory_limit = workers, memory_limit
         self.slots = workers or cores()
+        self.deadline: Deadline | None = None
         self._stack = contextlib.ExitStack()
         self._calls = itertools.count()
 
@@ -108,7 +110,7 @@ class DaskEngine:
         completed = distributed.as_completed(raise_errors=False)
 
         def hand_out() -> None:
-            entry = next(waiting, None)
+            entry = in_time(waiting, self.deadline)
             if entry is not None:
                 future = self._client.submit(
                     _run_packed, entry[0], function, entry[1], parcel, key=f"{name}-{call}-{entry[0]}", pure=False
@@ -125,6 +127,7 @@ class DaskEngine:
                 outcome = _result(future, function, item)
                 hand_out()
                 yield outcome
+            require_done(waiting, self.deadline)
         finally:
             self._client.cancel(list(pending))
 

@@ -17,7 +17,7 @@ from daskae.events import Event, Listener, Stage, StageDone, StageStarted
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
 from daskae.monitor.logfile import LOGGER
-from daskae.run.deadline import TimeLimited, describe_deadline, find_deadline, left_by
+from daskae.run.deadline import describe_deadline, find_deadline, left_by
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
 from daskae.transform.steps import Step
@@ -134,7 +134,7 @@ class RunContext:
         engine = self.make_engine(plan)
         if deadline is not None:
             LOGGER.info("%s", describe_deadline(deadline))
-            engine = TimeLimited(engine, deadline)
+            engine.deadline = deadline
         with left_by(deadline), engine:
             self.engine_name = engine.name
             yield engine

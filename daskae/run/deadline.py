@@ -11,32 +11,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from daskae.config import ClusterSettings
-from daskae.engine.base import Engine, Outcome
-from daskae.errors import TimeLimitError
+from daskae.engine.deadline import Deadline
 from daskae.units import format_seconds
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """Two moments of the monotonic clock."""
-
-    stop: float
-    """No task is begun after it."""
-    leave: float
-    """No task is waited for after it."""
-    reason: str
-
-    def has_come(self) -> bool:
-        """Whether no more tasks may begin."""
-        return time.monotonic() >= self.stop
 
 
 def find_deadline(
@@ -85,69 +67,6 @@ def _end_of_job(job: str, environment: Mapping[str, str]) -> float | None:
         return None
 
 
-class TimeLimited:
-    """An engine that begins no task after a deadline; see :class:`daskae.engine.base.Engine`."""
-
-    def __init__(self, engine: Engine, deadline: Deadline) -> None:
-        self._engine, self._deadline = engine, deadline
-        self.name = engine.name
-
-    @property
-    def slots(self) -> int:
-        """Tasks that run at the same time."""
-        return self._engine.slots
-
-    def __enter__(self) -> Self:
-        self._engine.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._engine.__exit__(kind, error, trace)
-
-    def run(self, function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Outcome]:
-        """Run tasks as long as there is time.
-
-        Raises
-        ------
-        TimeLimitError
-            When the time is over and tasks are left; those that had begun are done.
-        """
-        given = _UntilDeadline(items, self._deadline)
-        yield from self._engine.run(function, given, *shared)
-        if given.cut:
-            raise time_is_over(self._deadline)
-
-
-class _UntilDeadline(Sequence[Any]):
-    """Items that come to an end at a deadline."""
-
-    def __init__(self, items: Sequence[Any], deadline: Deadline) -> None:
-        self._items, self._deadline, self.cut = items, deadline, False
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._items[index]
-
-    def __iter__(self) -> Iterator[Any]:
-        for item in self._items:
-            if self._deadline.has_come():
-                self.cut = True
-                return
-            yield item
-
-
-def time_is_over(deadline: Deadline) -> TimeLimitError:
-    """Return the error that says so."""
-    return TimeLimitError(
-        "the time is over before the work", deadline.reason, hint="run the same command again to go on; finished "
-        "parts are kept",
-    )  # fmt: skip
-
-
 @contextmanager
 def left_by(deadline: Deadline | None) -> Iterator[None]:
     """Leave the block with a TimeLimitError when its last moment has come, whatever it is waiting for.
@@ -159,7 +78,7 @@ def left_by(deadline: Deadline | None) -> Iterator[None]:
         return
 
     def leave(*_: Any) -> None:
-        raise time_is_over(deadline)
+        raise deadline.over()
 
     before = signal.signal(signal.SIGALRM, leave)
     signal.setitimer(signal.ITIMER_REAL, max(0.001, deadline.leave - time.monotonic()))
