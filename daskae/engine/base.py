@@ -45,6 +45,16 @@ class Outcome:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Show:
+    """A dashboard that can tell of the run."""
+
+    post: Callable[[dict[str, Any]], None]
+    """Takes a snapshot of the run."""
+    note: str
+    """Where to look at it, or why that is not possible."""
+
+
 class Engine(Protocol):
     """Runs tasks. Entered before use, left after it; nothing of it survives leaving."""
 
@@ -53,6 +63,9 @@ class Engine(Protocol):
     """Tasks that run at the same time."""
     deadline: Deadline | None
     """When no more tasks may begin: those that have begun come to their end, then a TimeLimitError is raised."""
+
+    def show(self) -> "Show | None":
+        """Return how to show the run on a dashboard, None where there is none."""
 
     def __enter__(self) -> Self: ...
 

@@ -15,9 +15,10 @@ import distributed
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import LOCAL, Needs, Outcome, cores, in_time, measured, require_done, task_failure
+from daskae.engine.base import LOCAL, Needs, Outcome, Show, cores, in_time, measured, require_done, task_failure
 from daskae.engine.clusters import connect
 from daskae.engine.deadline import Deadline
+from daskae.engine.page import TOPIC, add_page, describe_way
 from daskae.engine.parcel import pack, unpack
 from daskae.engine.probe import probe_workers
 from daskae.engine.started import THREAD_VARIABLES
@@ -96,10 +97,17 @@ class DaskEngine:
     ) -> None:
         self._stack.close()
 
-    @property
-    def dashboard(self) -> str:
-        """Address of the dashboard, empty when it is off."""
-        return str(self._client.dashboard_link) if self._settings.dashboard else ""
+    def show(self) -> Show | None:
+        """Add our page to the scheduler's dashboard, if that was asked for."""
+        if not self._settings.dashboard:
+            return None
+        try:
+            self._client.run_on_scheduler(add_page)
+        except (ImportError, AttributeError) as error:
+            note = f"no dashboard: {error}; where the scheduler runs, pip install 'daskae[dashboard]'"
+            return Show(lambda snapshot: None, note)
+        note = describe_way(self._client.dashboard_link, self._client.scheduler.address)
+        return Show(lambda snapshot: self._client.log_event(TOPIC, snapshot), note)
 
     def run(self, function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Outcome]:
         """Run tasks, a few for each slot at a time."""

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self
 
-from daskae.engine.base import INLINE, Outcome, cores, in_time, measured, require_done, task_failure
+from daskae.engine.base import INLINE, Outcome, Show, cores, in_time, measured, require_done, task_failure
 from daskae.engine.deadline import Deadline
 
 _SWITCH_SECONDS = 0.0005
@@ -37,6 +37,10 @@ class InlineEngine:
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
         sys.setswitchinterval(self._switch_seconds)
+
+    def show(self) -> Show | None:
+        """There is no dashboard without a cluster."""
+        return None
 
     def run(self, function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Outcome]:
         """Run tasks; a few more than there are threads are handed out at once."""
