@@ -9,6 +9,7 @@
     ├── PlanError                  exit 1   the work does not fit the machine; nothing was started
     ├── EngineError                exit 1   the cluster could not run a task
     │   └── WorkersUnavailableError exit 75  no worker came, or all were lost
+    ├── TimeLimitError             exit 75  the time of a batch job is over before the work
     ├── ExchangeError              exit 1   an intermediate file is damaged or missing
     ├── ConservationError          exit 1   rows read != rows accepted + rows rejected
     ├── GateError                  exit 4   a rule over the whole data set refuses the publish
@@ -76,6 +77,12 @@ class EngineError(DaskaeError):
 
 class WorkersUnavailableError(EngineError):
     """No worker appeared in time, or all of them were lost."""
+
+    exit_code = 75
+
+
+class TimeLimitError(DaskaeError):
+    """The time of the batch job is over before the work; the next submission goes on."""
 
     exit_code = 75
 

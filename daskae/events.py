@@ -75,6 +75,8 @@ class TaskDone(Event):
     peak_bytes: int
     """Measured peak memory of the process that ran it."""
     seconds: float
+    rejected: int = 0
+    """Rows rejected by it."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,13 @@ class StepApplied(Event):
 @dataclass(frozen=True)
 class Warned(Event):
     """Something a person should know; the run goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Noted(Event):
+    """Something a person may want to know; nothing is wrong."""
 
     message: str
 

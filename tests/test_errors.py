@@ -15,6 +15,7 @@ TREE = {
     "InputChangedError": ("InputError", 1),
     "PlanError": ("DaskaeError", 1),
     "EngineError": ("DaskaeError", 1),
+    "TimeLimitError": ("DaskaeError", 75),
     "WorkersUnavailableError": ("EngineError", 75),
     "ExchangeError": ("DaskaeError", 1),
     "ConservationError": ("DaskaeError", 1),

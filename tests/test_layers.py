@@ -89,6 +89,7 @@ PLACES = {
     "dask_kubernetes": {"engine.kubernetes"},
     "bokeh": {"engine.page"},
     "cloudpickle": {"engine.parcel"},
+    "tornado": {"engine.page"},
     "sqlalchemy": {"load", "read.sql"},
     "psycopg": {"load.sql.postgresql"},
     "requests": {"ingest"},

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from daskae.config import ClusterSettings
+from daskae.engine.deadline import Deadline
 from daskae.errors import DaskaeError, EngineError
 from daskae.monitor.cgroup import cpu_limit
 from daskae.monitor.memory import PeakMeter, available_memory
@@ -44,12 +45,27 @@ class Outcome:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Show:
+    """A dashboard that can tell of the run."""
+
+    post: Callable[[dict[str, Any]], None]
+    """Takes a snapshot of the run."""
+    note: str
+    """Where to look at it, or why that is not possible."""
+
+
 class Engine(Protocol):
     """Runs tasks. Entered before use, left after it; nothing of it survives leaving."""
 
     name: str
     slots: int
     """Tasks that run at the same time."""
+    deadline: Deadline | None
+    """When no more tasks may begin: those that have begun come to their end, then a TimeLimitError is raised."""
+
+    def show(self) -> "Show | None":
+        """Return how to show the run on a dashboard, None where there is none."""
 
     def __enter__(self) -> Self: ...
 
@@ -65,6 +81,22 @@ class Engine(Protocol):
         DaskaeError
             What the function raised, or an EngineError that names the item whose task could not be run.
         """
+
+
+def in_time(waiting: Iterator[Any], deadline: Deadline | None) -> Any:
+    """Return the next item, None when there is none or the time is over."""
+    return None if deadline is not None and deadline.has_come() else next(waiting, None)
+
+
+def require_done(waiting: Iterator[Any], deadline: Deadline | None) -> None:
+    """Check that nothing is left when all tasks that had begun are done.
+
+    Raises
+    ------
+    TimeLimitError
+    """
+    if deadline is not None and next(waiting, None) is not None:
+        raise deadline.over()
 
 
 def measured(index: int, function: Callable[..., Any], item: Any, shared: tuple[Any, ...]) -> Outcome:

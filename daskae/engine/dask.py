@@ -15,8 +15,10 @@ import distributed
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import LOCAL, Needs, Outcome, cores, measured, task_failure
+from daskae.engine.base import LOCAL, Needs, Outcome, Show, cores, in_time, measured, require_done, task_failure
 from daskae.engine.clusters import connect
+from daskae.engine.deadline import Deadline
+from daskae.engine.page import TOPIC, add_page, describe_way
 from daskae.engine.parcel import pack, unpack
 from daskae.engine.probe import probe_workers
 from daskae.engine.started import THREAD_VARIABLES
@@ -77,6 +79,7 @@ class DaskEngine:
         self._target, self._settings, self._needs = target, settings, needs
         self._workers, self._memory_limit = workers, memory_limit
         self.slots = workers or cores()
+        self.deadline: Deadline | None = None
         self._stack = contextlib.ExitStack()
         self._calls = itertools.count()
 
@@ -94,10 +97,17 @@ class DaskEngine:
     ) -> None:
         self._stack.close()
 
-    @property
-    def dashboard(self) -> str:
-        """Address of the dashboard, empty when it is off."""
-        return str(self._client.dashboard_link) if self._settings.dashboard else ""
+    def show(self) -> Show | None:
+        """Add our page to the scheduler's dashboard, if that was asked for."""
+        if not self._settings.dashboard:
+            return None
+        try:
+            self._client.run_on_scheduler(add_page)
+        except (ImportError, AttributeError) as error:
+            note = f"no dashboard: {error}; where the scheduler runs, pip install 'daskae[dashboard]'"
+            return Show(lambda snapshot: None, note)
+        note = describe_way(self._client.dashboard_link, self._client.scheduler.address)
+        return Show(lambda snapshot: self._client.log_event(TOPIC, snapshot), note)
 
     def run(self, function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Outcome]:
         """Run tasks, a few for each slot at a time."""
@@ -108,7 +118,7 @@ class DaskEngine:
         completed = distributed.as_completed(raise_errors=False)
 
         def hand_out() -> None:
-            entry = next(waiting, None)
+            entry = in_time(waiting, self.deadline)
             if entry is not None:
                 future = self._client.submit(
                     _run_packed, entry[0], function, entry[1], parcel, key=f"{name}-{call}-{entry[0]}", pure=False
@@ -125,6 +135,7 @@ class DaskEngine:
                 outcome = _result(future, function, item)
                 hand_out()
                 yield outcome
+            require_done(waiting, self.deadline)
         finally:
             self._client.cancel(list(pending))
 

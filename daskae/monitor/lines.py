@@ -4,6 +4,7 @@ import math
 
 from daskae.events import (
     Event,
+    Noted,
     PlanReady,
     RunFinished,
     RunStarted,
@@ -81,7 +82,7 @@ def describe(event: Event, tally: Tally) -> str:
             return f"{event.stage} done in {format_seconds(event.seconds)}"
         case StepApplied():
             return _step_line(event)
-        case Warned():
+        case Warned() | Noted():
             return event.message
         case RunFinished():
             ending = f": {event.error}" if event.error else ""

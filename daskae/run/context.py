@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from daskae.aggregate.aggregation import Metric
 from daskae.config import Settings
 from daskae.errors import InputError
-from daskae.events import Event, Listener, Stage, StageDone, StageStarted
+from daskae.events import Event, Listener, Noted, Stage, StageDone, StageStarted
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
+from daskae.monitor.board import Board
+from daskae.monitor.logfile import LOGGER
+from daskae.run.deadline import describe_deadline, find_deadline, left_by
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
 from daskae.transform.steps import Step
@@ -127,7 +130,19 @@ class RunContext:
 
     @contextmanager
     def engine(self, plan: "Plan") -> Iterator["Engine"]:
-        """Start the engine of a plan."""
-        with self.make_engine(plan) as engine:
+        """Start the engine of a plan, for as long as there is time."""
+        deadline = find_deadline(self.settings.cluster, self.elapsed())
+        engine = self.make_engine(plan)
+        if deadline is not None:
+            LOGGER.info("%s", describe_deadline(deadline))
+            engine.deadline = deadline
+        with left_by(deadline), engine:
             self.engine_name = engine.name
-            yield engine
+            listeners = self.listeners
+            if (show := engine.show()) is not None:
+                self.emit(Noted(show.note))
+                self.listeners = (*listeners, Board(show.post, self.run_id, plan.projected_bytes))
+            try:
+                yield engine
+            finally:
+                self.listeners = listeners

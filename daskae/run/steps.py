@@ -102,7 +102,8 @@ def _map_one(task: Any, spec: Any) -> PartitionResult:
 
 def _tell(context: RunContext, stage: Stage, task: str, rows: int, nbytes: int, outcome: Any) -> None:
     context.peak_bytes = max(context.peak_bytes, outcome.peak_bytes)
-    context.emit(TaskDone(stage, task, rows, nbytes, outcome.peak_bytes, outcome.seconds))
+    rejected = outcome.value.rejected if isinstance(outcome.value, PartitionResult) else 0
+    context.emit(TaskDone(stage, task, rows, nbytes, outcome.peak_bytes, outcome.seconds, rejected))
 
 
 def _run_step(
