@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from daskae.events import Event, Warned
+from daskae.events import Event
 from daskae.monitor import lines
 from daskae.monitor.tally import StageTally, Tally
 from daskae.units import format_bytes
@@ -39,8 +39,8 @@ class LiveBar:
 
     def before(self, event: Event) -> None:
         """Write a warning above the bar."""
-        if isinstance(event, Warned):
-            text = Text("warning: ", style="yellow").append(lines.one_line(event.message), style="default")
+        if (warning := lines.warning(event)) is not None:
+            text = Text("warning: ", style="yellow").append(lines.one_line(warning), style="default")
             self._quietly(self._console.print, text)
 
     def tick(self) -> None:
