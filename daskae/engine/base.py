@@ -60,6 +60,8 @@ class Engine(Protocol):
     name: str
     slots: int
     """Tasks that run at the same time."""
+    shares_memory: bool
+    """Whether several of them share a process."""
 
     def __enter__(self) -> Self: ...
 

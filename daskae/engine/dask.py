@@ -79,6 +79,7 @@ class DaskEngine:
         self._target, self._settings, self._needs = target, settings, needs
         self._workers, self._memory_limit = workers, memory_limit
         self.slots = workers or cores()
+        self.shares_memory = False
         self._emit = emit
         self._stack = contextlib.ExitStack()
 
@@ -87,6 +88,7 @@ class DaskEngine:
             stack.enter_context(dask.config.set(dask_settings(self._settings)))
             connected = connect(self._target, self._settings, self._workers, self._memory_limit, self._needs, stack)
             self._client, self.slots = connected.client, connected.slots
+            self.shares_memory = max(self._client.nthreads().values(), default=1) > 1
             probe_workers(self._client, self._needs)
             retries, by_value = self._settings.retries, self._target != LOCAL
             self._handout = Handout(self._client, self.slots, retries, self._emit, self._watch(), by_value)

@@ -57,6 +57,7 @@ class Handout:
         self, client: Any, slots: int, retries: int, emit: Emit, watched: bool = True, by_value: bool = False
     ) -> None:
         self._client, self._emit, self._watched, self._by_value = client, emit, watched, by_value
+        self._slots = slots
         self._tries = max(1, retries - 1)
         self._throttle = Throttle(slots, emit)
         self._losses: dict[str, dict[str, Any]] = {}
@@ -162,6 +163,6 @@ class Handout:
             self._losses[loss["worker"]] = loss
             self._emit(WorkerLost(loss["worker"], loss["reason"], tuple(loss["tasks"]), loss["rss"], loss["limit"]))
         self._known = report["number"]
-        if report["threads"]:
-            self._throttle.resize(report["threads"])
+        # Workers that are still to come are counted too, or a cluster that grows by demand would see too little of it.
+        self._throttle.resize(max(self._slots, report["threads"]))
         self._throttle.look(report["short"])

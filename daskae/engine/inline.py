@@ -31,6 +31,7 @@ class InlineEngine:
         self, workers: int | None = None, memory_limit: int | None = None, emit: Emit = lambda event: None
     ) -> None:
         self.slots = workers or cores()
+        self.shares_memory = self.slots > 1
         self._limit = memory_limit or int(process_limit() * _CEILING)
         self._throttle = Throttle(self.slots, emit)
 

@@ -214,7 +214,7 @@ def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
         known.append(plan)
         try:
             summary = run_plan(plan, context)
-            sweep(plan, context)
+            sweep(context)
             return summary
         except ExchangeError as error:
             if attempt + 1 == _ATTEMPTS:

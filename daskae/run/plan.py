@@ -1,6 +1,7 @@
 """Turn the cut input into tasks, with what is done already and what memory they need; refuse what does not fit."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from daskae.config import Settings
 from daskae.engine.base import INLINE, LOCAL, allowed_memory, choose_engine, cores, local_workers
 from daskae.errors import PlanError
 from daskae.events import PlanReady
-from daskae.exchange import SLOTS, files_are_whole, load_manifest
+from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
@@ -18,6 +19,7 @@ from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, 
 from daskae.schema import build_contract
 from daskae.stages.map import FLUSH_BYTES
 from daskae.stages.spec import Spec, rules_contract, sample_table
+from daskae.stages.split import SPLIT, Pieces, folder_name, load_split, with_splits
 from daskae.units import format_bytes
 from daskae.validate.build import build_rules, require_boolean, select_rules
 from daskae.validate.rules import ALL_COLUMNS
@@ -83,8 +85,9 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     spec = make_spec(source, context)
     maps = context.maps(spec.map_fingerprint)
     known = {} if settings.fresh else _known_results(maps)
-    refs, reused = arrange(source.segments, known, min(settings.block_size, PACK_BYTES))
-    folders = tuple(maps / ref.content_id[:24] for ref in refs)
+    segments, pieces = with_splits(source.segments, {} if settings.fresh else _known_splits(maps))
+    refs, reused = arrange(segments, known, min(settings.block_size, PACK_BYTES), pieces)
+    folders = tuple(maps / folder_name(ref) for ref in refs)
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
     memory = project_memory(refs, source, buckets, engine, settings) + _dimension_terms(spec)
@@ -145,13 +148,28 @@ def _known_results(folder: Path) -> dict[tuple[str, ...], PartitionResult]:
     return found
 
 
+def _known_splits(folder: Path) -> dict[str, Pieces]:
+    """Pieces of partitions that an earlier run had to cut, by folder; those that were done after all left out."""
+    found: dict[str, Pieces] = {}
+    for path in sorted(folder.glob(f"*/{SPLIT}")):
+        pieces = load_split(path.parent)
+        if pieces is not None and not (path.parent / MANIFEST).exists():
+            found[path.parent.name] = pieces
+            os.utime(path.parent)  # so that it counts as used when the work directory is swept
+    return found
+
+
 def arrange(
-    segments: Sequence[Segment], known: dict[tuple[str, ...], PartitionResult], pack_bytes: int
+    segments: Sequence[Segment],
+    known: dict[tuple[str, ...], PartitionResult],
+    pack_bytes: int,
+    alone: Collection[str] = (),
 ) -> tuple[tuple[PartitionRef, ...], dict[str, PartitionResult]]:
     """Group segments into partitions, keeping groups whose output is there already.
 
     Partitions of earlier runs whose segments are all still in the input stay as they are; what is left is packed in
-    path order. So a new file makes one new partition, and a removed one dissolves only its own.
+    path order. So a new file makes one new partition, and a removed one dissolves only its own. Segments whose content
+    id is in ``alone`` are packed with no other.
     """
     by_id = {segment.content_id: segment for segment in segments}
     refs: list[PartitionRef] = []
@@ -164,15 +182,18 @@ def arrange(
             reused[ref.content_id] = result
             taken.update(ids)
     rest = sorted((s for s in segments if s.content_id not in taken), key=lambda s: s.order)
-    refs += [PartitionRef(tuple(group)) for group in _packed(rest, pack_bytes)]
+    refs += [PartitionRef(tuple(group)) for group in _packed(rest, pack_bytes, alone)]
     return tuple(sorted(refs, key=lambda ref: ref.segments[0].order)), reused
 
 
-def _packed(segments: Sequence[Segment], pack_bytes: int) -> list[list[Segment]]:
+def _packed(segments: Sequence[Segment], pack_bytes: int, alone: Collection[str]) -> list[list[Segment]]:
     groups: list[list[Segment]] = []
     size = 0
     for segment in segments:
-        if groups and size + segment.nbytes <= pack_bytes and len(groups[-1]) < _PACK_FILES:
+        if segment.content_id in alone:
+            groups.append([segment])
+            size = pack_bytes
+        elif groups and size + segment.nbytes <= pack_bytes and len(groups[-1]) < _PACK_FILES:
             groups[-1].append(segment)
             size += segment.nbytes
         else:

@@ -9,7 +9,16 @@ import time
 import pytest
 
 from daskae.events import (
-    Event, MemoryPressure, RunFinished, RunStarted, StageDone, StageStarted, TaskDone, TaskRepeated, Warned, WorkerLost,
+    Event,
+    MemoryPressure,
+    RunFinished,
+    RunStarted,
+    StageDone,
+    StageStarted,
+    TaskDone,
+    TaskRepeated,
+    Warned,
+    WorkerLost,
 )  # fmt: skip
 from daskae.monitor.progress import TerminalProgress, is_interactive
 from daskae.monitor.tally import Tally
