@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import dask
-import distributed
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings

@@ -119,13 +119,9 @@ def make_context(
         needs = Needs(
             plan.projected_bytes, settings.work_dir.absolute(), look_at_sources, some_sources(plan.source.segments)
         )
-        return create_engine(
-            plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs, context.emit
-        )
+        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs, context.emit)
 
-    context = RunContext(
-        settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks)
-    )
+    context = RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
     return context
 
 

@@ -49,7 +49,7 @@ def trouble(item: tuple[str, int, Path]) -> int:
 @pytest.fixture(scope="module")
 def local() -> Iterator[tuple[Engine, list[Event]]]:
     events: list[Event] = []
-    with create_engine(LOCAL, ClusterSettings(), 2, LIMIT, events.append) as engine:
+    with create_engine(LOCAL, ClusterSettings(), 2, LIMIT, emit=events.append) as engine:
         yield engine, events
 
 
