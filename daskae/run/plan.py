@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from daskae.config import Settings
 from daskae.engine.base import INLINE, LOCAL, allowed_memory, choose_engine, cores, local_workers
 from daskae.errors import PlanError
 from daskae.events import PlanReady
@@ -14,10 +13,10 @@ from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
+from daskae.run.memory import MemoryTerm, measure, project, stored_to_text
 from daskae.run.references import with_references
 from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
 from daskae.schema import build_contract
-from daskae.stages.map import FLUSH_BYTES
 from daskae.stages.spec import Spec, rules_contract, sample_table
 from daskae.stages.split import SPLIT, Pieces, folder_name, load_split, with_splits
 from daskae.units import format_bytes
@@ -29,14 +28,6 @@ PACK_BYTES = 16 << 20
 BUCKET_BYTES = 64 << 20
 """Input bytes behind one bucket, roughly."""
 _PACK_FILES = 2_000
-
-
-@dataclass(frozen=True)
-class MemoryTerm:
-    """One term of a task's projected memory."""
-
-    name: str
-    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +49,8 @@ class Plan:
     """Memory a task may use; None where only the workers know, which are asked before the first task."""
     workers: int | None
     """Threads or worker processes; None for what the cluster's settings say."""
+    most_bucket_bytes: int = 0
+    """Exchange bytes of a bucket that a task may hold at once."""
 
     @property
     def projected_bytes(self) -> int:
@@ -90,12 +83,15 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     folders = tuple(maps / folder_name(ref) for ref in refs)
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
-    memory = project_memory(refs, source, buckets, engine, settings) + _dimension_terms(spec)
+    at_once = (settings.workers or cores()) if engine == INLINE else 1
+    projection = project(refs, source, buckets, spec, measure(source, spec), at_once)
     workers = settings.workers
     if engine == LOCAL:
-        workers = local_workers(settings.workers, sum(term.nbytes for term in memory))
+        workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
     allowed = allowed_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
-    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers)
+    most = projection.most_bucket_bytes(allowed)
+    memory = projection.terms(most)
+    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers, most)
     _require_fit(plan)
     warn_of_steps(spec.steps, context)
     context.emit(PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine))
@@ -202,46 +198,11 @@ def _packed(segments: Sequence[Segment], pack_bytes: int, alone: Collection[str]
     return groups
 
 
-def _expansion(segment: Segment) -> int:
-    """Text bytes behind one stored byte, roughly."""
-    if segment.kind == "parquet":
-        return 4
-    return 6 if segment.compression else 1
-
-
 def bucket_count(source: Source) -> int:
     """Choose the number of buckets from the input's bytes alone: a power of two."""
-    text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
+    text_bytes = sum(segment.nbytes * stored_to_text(segment) for segment in source.segments)
     wanted = -(-text_bytes // BUCKET_BYTES)
     return min(SLOTS, 1 << (max(1, wanted) - 1).bit_length())
-
-
-def project_memory(
-    refs: Sequence[PartitionRef], source: Source, buckets: int, engine: str, settings: Settings
-) -> tuple[MemoryTerm, ...]:
-    """Name what a worker's memory will be used for, at most.
-
-    The factors are measured on generated orders (peaks in ``events.jsonl``) with a margin: accepted rows are there up
-    to three times while they are sorted and written; a bucket takes ten times the text behind it while it is grouped,
-    most of it for sums of 128 bits and for memory that the allocators have not given back yet.
-    """
-    at_once = (settings.workers or cores()) if engine == INLINE else 1
-    largest = max((ref.nbytes * max(_expansion(s) for s in ref.segments) for ref in refs), default=0)
-    text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
-    rows = MemoryTerm("rows of a partition until they are written", 3 * min(largest, FLUSH_BYTES))
-    bucket = MemoryTerm("rows of a bucket while they are grouped", 10 * (text_bytes // buckets))
-    work = max(rows, bucket, key=lambda term: term.nbytes)
-    return (
-        MemoryTerm("the process with its libraries", 250 << 20),
-        MemoryTerm(f"windows of text and cells, {at_once} at once", at_once * (96 << 20)),
-        MemoryTerm(f"{work.name}, {at_once} at once", at_once * work.nbytes),
-    )
-
-
-def _dimension_terms(spec: Spec) -> tuple[MemoryTerm, ...]:
-    """Name the memory for dimensions that a process holds whole, once for all its tasks."""
-    held = sum(lookup.nbytes for lookup in spec.steps.lookups if not lookup.is_late)
-    return (MemoryTerm("dimensions that steps look up", 3 * held),) if held else ()
 
 
 def _require_fit(plan: Plan) -> None:

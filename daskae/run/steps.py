@@ -28,13 +28,16 @@ from daskae.run.rejects import share
 from daskae.run.transforms import tell_of_steps
 from daskae.stages.accepted import AcceptedRows
 from daskae.stages.finalize import FinalizeTask, finalize_bucket
+from daskae.stages.large import reduce_within
 from daskae.stages.layout import Layout, build_layout
 from daskae.stages.map import process_partition
 from daskae.stages.quarantine import QuarantineTask, quarantine_partition, severities
-from daskae.stages.reduce import RANK_MEASURES, ReduceTask, reduce_bucket
+from daskae.stages.reduce import RANK_MEASURES, ReduceTask
 from daskae.stages.spec import Spec
 from daskae.stages.split import folder_name, split_partition
 from daskae.stages.unique import UniqueTask, find_duplicates
+
+_FEWEST_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -153,22 +156,23 @@ def _run_step(
     context: RunContext,
     identity: str,
     rows: str,
+    cut: Callable[[Any], list[Any]] = lambda _: [],
 ) -> Step:
     """Run the tasks whose folders hold no valid output; ``rows`` names the manifest's count for the progress."""
     manifests = [None if context.settings.fresh else _valid(task.folder) for task in tasks]
     todo = [i for i, manifest in enumerate(manifests) if manifest is None]
     with context.stage(stage, len(todo), len(tasks) - len(todo)):
         places = {tasks[i].folder: i for i in todo}
-        for task, outcome in complete(engine, function, [tasks[i] for i in todo], shared, _whole, context, stage):
+        for task, outcome in complete(engine, function, [tasks[i] for i in todo], shared, cut, context, stage):
             i = places[task.folder]
             manifests[i] = outcome.value
             _tell(context, stage, f"{stage} {i + 1}", outcome.value[rows], 0, outcome)
     return Step(tuple(task.folder for task in tasks), tuple(m for m in manifests if m is not None), identity)
 
 
-def _whole(_: Any) -> list[Any]:
-    """A task that cannot be cut."""
-    return []
+def _fewer_rows(task: ReduceTask) -> list[ReduceTask]:
+    """Hold a quarter of the bytes at once; none where that is hardly anything already."""
+    return [replace(task, most_bytes=task.most_bytes // 4)] if task.most_bytes > _FEWEST_BYTES else []
 
 
 def _valid(folder: Path) -> dict[str, Any] | None:
@@ -209,11 +213,13 @@ def reduce_buckets(plan: Plan, mapped: Mapped, repeated: Sequence[Step], engine:
     definition = replace(plan.spec, as_of=None).fingerprint
     identity = digest_texts("reduce", definition, mapped.identity, *(str(path) for paths in files for path in paths))
     tasks = [
-        ReduceTask(first, last, files, context.steps(digest_texts(identity, str(first), str(last))))
+        ReduceTask(
+            first, last, files, context.steps(digest_texts(identity, str(first), str(last))), plan.most_bucket_bytes
+        )
         for first, last in plan.bucket_slots
     ]
     shared = (plan.spec, mapped.layout_path)
-    step = _run_step("reduce", tasks, reduce_bucket, shared, engine, context, identity, "lines")
+    step = _run_step("reduce", tasks, reduce_within, shared, engine, context, identity, "lines", _fewer_rows)
     context.accepted = AcceptedRows(mapped.layout_path, tuple(step.files("late")), plan.spec, len(mapped.refs))
     return step
 
