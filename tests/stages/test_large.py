@@ -62,7 +62,7 @@ def test_what_is_held_at_once_does_not_show(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        given = {"rules": rules, "columns": COLUMNS, "metrics": METRICS, "block_size": 200}
+        given: dict[str, Any] = {"rules": rules, "columns": COLUMNS, "metrics": METRICS, "block_size": 200}
         inputs = write(folder / "in", header + b"".join(rows))
         expected = run(inputs, folder / "whole", **given)
         with holding(nbytes):
@@ -89,7 +89,7 @@ def test_a_customer_larger_than_memory(rules: list[dict[str, Any]], tmp_path: Pa
     dimension = tmp_path / "home.csv"
     dimension.write_text("id,country\nBIG,NL\nC1,DE\n")
     parameters = {"source": str(dimension), "on": "id", "broadcast_below": 1}
-    given = {
+    given: dict[str, Any] = {
         "rules": rules, "columns": COLUMNS, "block_size": "32KiB", "steps": [
             {"function": "enrich", "name": "home", "parameters": parameters}
         ], "metrics": [*METRICS, metric("home", pl.col("country").max(), combine="max", kind="text")],
