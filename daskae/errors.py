@@ -8,6 +8,8 @@
     │   └── InputChangedError               an input changed while it was read
     ├── PlanError                  exit 1   the work does not fit the machine; nothing was started
     ├── EngineError                exit 1   the cluster could not run a task
+    │   ├── MemoryLimitError                a task needs more memory than its process may have
+    │   ├── TaskKilledError                 the processes that ran a task died
     │   └── WorkersUnavailableError exit 75  no worker came, or all were lost
     ├── TimeLimitError             exit 75  the time of a batch job is over before the work
     ├── ExchangeError              exit 1   an intermediate file is damaged or missing
@@ -73,6 +75,14 @@ class PlanError(DaskaeError):
 
 class EngineError(DaskaeError):
     """The engine could not run a task."""
+
+
+class MemoryLimitError(EngineError):
+    """A task needs more memory than its process may have; a smaller part of its input may fit."""
+
+
+class TaskKilledError(EngineError):
+    """The processes that ran a task died while they did."""
 
 
 class WorkersUnavailableError(EngineError):

@@ -16,6 +16,7 @@ L0: dict[str, set[str]] = {
     "errors": set(),
     "units": set(),
     "faults": set(),
+    "budget": set(),
     "hashing": set(),
     "patterns": set(),
     "allocators": set(),
@@ -43,7 +44,7 @@ L2: dict[str, set[str]] = {
 L4: dict[str, set[str]] = {
     "monitor": {*L0, "events"},
     "report": {*L0, "summary"},
-    "engine": {*L0, "config", "monitor"},
+    "engine": {*L0, "config", "events", "monitor"},
 }
 _ALL_BELOW = {*L0, *L1, *L2} - {"synthetic"}
 L3: dict[str, set[str]] = {

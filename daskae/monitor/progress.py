@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from daskae.events import Event, Noted, RunFinished, StageDone, Warned
+from daskae.events import Event, Noted, RunFinished, StageDone
 from daskae.monitor import lines
 from daskae.monitor.tally import Clock, Tally
 
@@ -52,8 +52,8 @@ class PlainLines:
     def before(self, event: Event) -> None:
         """Write the line that ends a stage, or a warning."""
         stage = self._tally.current
-        if isinstance(event, Warned):
-            self._write(f"warning: {event.message}")
+        if (text := lines.warning(event)) is not None:
+            self._write(f"warning: {text}")
         elif isinstance(event, Noted):
             self._write(event.message)
         elif isinstance(event, StageDone) and stage is not None and stage.stage == event.stage:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from daskae.aggregate.aggregation import Metric
 from daskae.config import Settings
 from daskae.errors import InputError
-from daskae.events import Event, Listener, Noted, Stage, StageDone, StageStarted
+from daskae.events import Event, Listener, Noted, Stage, StageDone, StageStarted, Warned
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
 from daskae.monitor.board import Board
+from daskae.monitor.lines import warning
 from daskae.monitor.logfile import LOGGER
 from daskae.run.deadline import describe_deadline, find_deadline, left_by
 from daskae.stages.accepted import AcceptedRows
@@ -27,6 +28,9 @@ from daskae.validate.custom import CustomRule
 if TYPE_CHECKING:
     from daskae.engine.base import Engine
     from daskae.run.plan import Plan
+
+_MENDED = 100
+"""Lines of what went wrong and was mended that a summary keeps; the event file has them all."""
 
 
 @dataclass
@@ -59,6 +63,7 @@ class RunContext:
     load_id: str = ""
     tables: tuple[TableParts, ...] = ()
     accepted: AcceptedRows | None = None
+    mended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -113,7 +118,9 @@ class RunContext:
         return folder
 
     def emit(self, event: Event) -> None:
-        """Tell all listeners."""
+        """Tell all listeners, and keep for the summary what went wrong and was mended."""
+        if not isinstance(event, Warned) and (text := warning(event)) is not None and len(self.mended) < _MENDED:
+            self.mended.append(text)
         for listener in self.listeners:
             listener(event)
 

@@ -117,9 +117,10 @@ def make_context(
         needs = Needs(
             plan.projected_bytes, settings.work_dir.absolute(), look_at_sources, some_sources(plan.source.segments)
         )
-        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs)
+        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs, context.emit)
 
-    return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
+    context = RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
+    return context
 
 
 def run_job(
@@ -207,7 +208,7 @@ def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
         known.append(plan)
         try:
             summary = run_plan(plan, context)
-            sweep(plan, context)
+            sweep(context)
             return summary
         except ExchangeError as error:
             if attempt + 1 == _ATTEMPTS:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from daskae.batch import Batch, RowNumbers
+from daskae.budget import checkpoint
 from daskae.errors import ConservationError
 from daskae.exchange import ExchangeWriter, commit, slots_of
 from daskae.hashing import hash_text
@@ -64,6 +65,7 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
                 done=output.rows, samples=spec.samples, thorough=spec.thorough, before=before, after=after,
             )  # fmt: skip
             output.add(batch, checked)
+            checkpoint()
         files = output.finish()
     result = PartitionResult(
         part_id=ref.content_id,
