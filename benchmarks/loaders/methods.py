@@ -95,7 +95,7 @@ def sql_table(task: Task) -> sa.Table:
 def pandas(task: Task, method: Any = None) -> Ready:
     """``DataFrame.to_sql`` with its defaults."""
     frame, types = with_floats(task.table(), task).to_pandas(), sql_columns(task)
-    engine = sa.create_engine(task.url)
+    engine = sa.create_engine(task.url, poolclass=sa.NullPool)
     size = {"chunksize": 30_000 // len(types)} if method else {}  # no more than the values that a statement may have
     return Ready(lambda: frame.to_sql(TABLE, engine, index=False, dtype=types, method=method, **size))
 
@@ -120,7 +120,7 @@ def dask(task: Task) -> Ready:
 def sqlalchemy(task: Task) -> Ready:
     """An INSERT with a list of dictionaries, which are made beforehand."""
     rows, table = with_floats(task.table(), task).to_pylist(), sql_table(task)
-    engine = sa.create_engine(task.url)
+    engine = sa.create_engine(task.url, poolclass=sa.NullPool)
 
     def load() -> None:
         with engine.begin() as connection:
