@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import sqlalchemy as sa
 
 from benchmarks.loaders.customers import TABLE, Truth
@@ -47,20 +46,6 @@ class Target:
         with self._connect() as connection:
             rows, revenue, orders, single = connection.exec_driver_sql(_SUMS.format(_UNITS[self.kind])).one()
         return Truth(rows, Decimal(str(revenue or 0)).quantize(Decimal("0.0001")), int(orders or 0), single)
-
-    def server_cpu(self) -> float:
-        """Give the processor time of the whole server so far; nothing of a file, or of a server elsewhere."""
-        if self.kind == "sqlite":
-            return 0.0
-        with self._connect() as connection:
-            folder = str(connection.exec_driver_sql("SHOW data_directory").scalar_one())
-        try:
-            postmaster = psutil.Process(int((Path(folder) / "postmaster.pid").read_text().split()[0]))
-            times = [process.cpu_times() for process in (postmaster, *postmaster.children())]
-        except (OSError, psutil.Error):
-            return 0.0
-        # What ended sessions took is counted with the process that started them.
-        return float(sum(time.user + time.system for time in times)) + sum(times[0][2:4])
 
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:

@@ -7,7 +7,7 @@ from benchmarks.loaders.databases import Kind
 from benchmarks.loaders.rounds import OURS, Loaded
 
 _MIB = 1 << 20
-_HEAD = ("", "rows", "rows/s", "best", "/ ours", "client CPU s", "server CPU s", "peak MiB", "result")
+_HEAD = ("", "rows", "rows/s", "best", "/ ours", "client CPU s", "peak MiB", "result")
 
 
 def render(kind: Kind, runs: Sequence[Loaded]) -> str:
@@ -34,7 +34,6 @@ def _cells(name: str, runs: Sequence[Loaded], ours: dict[int, float]) -> Iterato
     yield f"{max(run.rate for run in done):,.0f}"
     yield f"{median(ratios):.3f}" if ratios else ""
     yield f"{median(run.cpu_seconds for run in done):.2f}"
-    yield f"{median(run.server_seconds for run in done):.2f}"
     yield f"{median(run.measured.peak_bytes if run.measured else 0 for run in done) / _MIB:,.0f}"
     yield next((run.wrong for run in done if run.wrong), "exact")
 

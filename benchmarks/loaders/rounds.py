@@ -60,8 +60,6 @@ class Loaded:
     """From rows that are ready in the loader's own form to the end of its last commit."""
     cpu_seconds: float = 0.0
     """Of its process in that time."""
-    server_seconds: float = 0.0
-    """Processor time of the server, from an empty database on."""
     steps: Mapping[str, float] = field(default_factory=dict)
     measured: Measured | None = None
     found: Truth | None = None
@@ -103,7 +101,6 @@ class Rounds:
         if not _is_there(loader.package):
             return Loaded(loader, number, truth.rows, error=f"skipped: {loader.package} is not installed")
         self.target.empty()
-        server = self.target.server_cpu()
         command = [sys.executable, "-m", "benchmarks.loaders", loader.name, self.target.url]
         command += [str(self._parts(truth.rows)), str(truth.rows)]
         log = self.work / "log" / f"{self.target.kind}-{loader.name}-{number}"
@@ -112,9 +109,8 @@ class Rounds:
             reason = "time is over" if measured.timed_out else measured.stderr.strip()[-300:]
             return Loaded(loader, number, truth.rows, measured=measured, error=f"failed: {reason}")
         told, found = json.loads(measured.stdout.splitlines()[-1]), self.target.read()
-        server = self.target.server_cpu() - server
         wrong = "" if found == truth else f"holds {found}, not {truth}"
-        return Loaded(loader, number, truth.rows, **told, server_seconds=server, measured=measured, found=found,
+        return Loaded(loader, number, truth.rows, **told, measured=measured, found=found,
             wrong=wrong)  # fmt: skip
 
 
