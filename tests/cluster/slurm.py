@@ -178,12 +178,16 @@ class Slurm:
 
     def clear(self) -> None:
         """End all jobs, and bring all nodes back."""
-        self.call("scancel", "--user=root", "--signal=KILL", "--full")
         self.call("scancel", "--user=root")
         until(lambda: not self.call("squeue", "-h"), "an empty queue")
-        for name in NODES:
-            if "idle" not in self.call("sinfo", "-h", "-n", name, "-o", "%T"):
+        until(self._all_idle, "idle nodes", 90)
+
+    def _all_idle(self) -> bool:
+        states = {name: self.call("sinfo", "-h", "-n", name, "-o", "%T") for name in NODES}
+        for name, state in states.items():
+            if "down" in state or "drain" in state:
                 self.call("scontrol", "update", f"nodename={name}", "state=resume")
+        return set(states.values()) == {"idle"}
 
 
 def _read(path: str) -> str:

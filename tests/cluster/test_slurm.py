@@ -213,7 +213,7 @@ def test_a_killed_driver_is_submitted_again(slurm: Slurm, job: Job, calm: dict[s
     ]
     os.kill(victim.pid, signal.SIGKILL)
     assert slurm.wait(number) == "FAILED"
-    slurm.clear()
+    # The first driver's workers may still be there; they miss their scheduler and end.
     done = job.parts()
     assert done >= 3
     number = submit(slurm, job, "driver.sbatch", "--config", job.config(), options=options)
