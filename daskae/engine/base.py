@@ -23,6 +23,7 @@ AUTO, INLINE, LOCAL, SLURM, KUBERNETES = "auto", "inline", "local", "slurm", "ku
 Emit = Callable[[Event], None]
 _TIDY = 0.6
 """Share of its limit above which a process gives back what a task has freed; Dask pauses a worker at 0.8."""
+_TIDY_SECONDS = 0.5
 
 
 def look_at_nothing(_: Any) -> None:
@@ -137,27 +138,29 @@ def succeeding(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         yield outcome
 
 
-@dataclass(frozen=True)
+@dataclass
 class MemoryGuard:
     """What a checkpoint does in a task: look whether the process holds more than it may."""
 
     limit: int
     """Bytes."""
     task: str
+    _tidied: float = 0.0
 
     def __call__(self) -> None:
-        """Compare.
+        """Give back what is free when the limit comes near.
 
         Raises
         ------
         MemoryLimitError
-            If giving back what is free does not help.
+            If the process is above it and that does not help.
         """
-        if current_rss() <= self.limit:
-            return
-        release_memory()
-        if (rss := current_rss()) > self.limit:
-            raise over_limit(self.task, rss, self.limit)
+        rss, now = current_rss(), time.monotonic()
+        if rss > self.limit or (rss > _TIDY * self.limit and now - self._tidied > _TIDY_SECONDS):
+            self._tidied = now
+            release_memory()
+            if (rss := current_rss()) > self.limit:
+                raise over_limit(self.task, rss, self.limit)
 
 
 def over_limit(task: str, peak: int, limit: int) -> MemoryLimitError:

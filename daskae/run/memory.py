@@ -1,9 +1,9 @@
 """What a task will need, as named terms in bytes: measured on the first records of the input, before anything is run.
 
 The factors are measured on generated orders and hold with a margin, see ``tests/laws/test_memory.py``: text, cells and
-their checked copies are there at once; accepted rows are there three times while they are sorted and written; a bucket
-takes six times its bytes while it is grouped, most of it for sums of 128 bits and for memory that the allocators have
-not given back yet.
+their checked copies are there at once; accepted rows take eight times their bytes while they are sorted and written,
+as short texts are kept in views of 16 bytes; a bucket takes six times its bytes while it is grouped, most of it for
+sums of 128 bits and for memory that the allocators have not given back yet.
 """
 
 import math
@@ -24,11 +24,13 @@ from daskae.validate.check import check_batch
 _IDLE = 200 << 20
 """A worker with its libraries before its first task: 191 MiB (measured)."""
 _SAMPLE = 1 << 20
-_WINDOW_FACTOR, _ROWS_FACTOR, _BUCKET_FACTOR = 4, 3, 6
+_WINDOW_FACTOR, _ROWS_FACTOR, _BUCKET_FACTOR = 4, 8, 6
 _BUCKET_BASE = 128 << 20
 """Buffers of the smallest bucket, and the states of its customers, which are held whole."""
 _LEAST = 1 << 20
 """Exchange bytes of a bucket that are held at once, whatever the limit."""
+_CELL = 20
+"""Bytes of a text cell beside its text: Arrow's offset and Polars' view."""
 _HASHES = 20
 """Bytes of hashes, numbers and keys beside the kept columns of a row."""
 
@@ -80,7 +82,8 @@ def measure(source: Source, spec: Spec) -> Expansion:
     except (DaskaeError, StopIteration):
         return usual
     sizes = [to_units(column).estimated_size() for column in checked.accepted.get_columns()]
-    cells, kept = int(batch.cells.estimated_size()), sum(sizes) + _HASHES * len(checked.rows)
+    places = _CELL * batch.cells.width * batch.cells.height
+    cells, kept = int(batch.cells.estimated_size()) + places, sum(sizes) + _HASHES * len(checked.rows)
     accepted = max(1, len(checked.rows)) / max(1, batch.count)
     if largest.kind == "csv" and not largest.compression:
         read = max(1, head.end - head.start)
@@ -97,8 +100,8 @@ class Projection:
 
     expansion: Expansion
     reserved: int
-    largest: int
-    """Text bytes of the largest partition."""
+    largest: float
+    """Text bytes of the largest partition; infinite where some are compressed, for how far cannot be seen."""
     bucket: int
     """Exchange bytes of a bucket, where customers are spread evenly."""
     total: int
@@ -108,11 +111,21 @@ class Projection:
     at_once: int
     """Tasks that share a process."""
 
-    def terms(self, most_bytes: int = 0) -> tuple[MemoryTerm, ...]:
-        """Name what a process needs while the stage that needs most is run; ``most_bytes`` as in a reduce task."""
-        batch = min(self.expansion.batch, max(self.largest, 1))
-        window = int(batch * (2 + _WINDOW_FACTOR * self.expansion.cells))
-        rows = int(_ROWS_FACTOR * min(self.expansion.kept * self.largest, FLUSH_BYTES + self.expansion.kept * batch))
+    @property
+    def _batch(self) -> int:
+        return int(min(self.expansion.batch, max(self.largest, 1)))
+
+    @property
+    def _window(self) -> int:
+        return int(self._batch * (2 + _WINDOW_FACTOR * self.expansion.cells))
+
+    def terms(self, most_bytes: int = 0, flush_bytes: int = FLUSH_BYTES) -> tuple[MemoryTerm, ...]:
+        """Name what a process needs while the stage that needs most is run.
+
+        ``most_bytes`` is as in a reduce task, ``flush_bytes`` as in a map task.
+        """
+        kept, window = self.expansion.kept, self._window
+        rows = int(_ROWS_FACTOR * min(kept * self.largest, flush_bytes + kept * self._batch))
         bucket = _BUCKET_BASE + _BUCKET_FACTOR * (most_bytes or self.bucket)
         shared = f", {self.at_once} at once"
         if window + rows >= bucket:
@@ -124,6 +137,13 @@ class Projection:
             stage = [MemoryTerm(f"rows of a bucket while they are grouped{shared}", self.at_once * bucket)]
         held = [MemoryTerm("dimensions that steps look up", 3 * self.held)] if self.held else []
         return (MemoryTerm("the process with its libraries, measured", self.reserved), *stage, *held)
+
+    def flush_bytes(self, allowed: int | None) -> int:
+        """Return how many bytes of accepted rows a map task may hold before it writes them."""
+        if allowed is None:
+            return FLUSH_BYTES
+        room = (allowed - self.reserved - 3 * self.held) // self.at_once - self._window
+        return max(_LEAST, min(FLUSH_BYTES, int(room / _ROWS_FACTOR - self.expansion.kept * self._batch)))
 
     def most_bucket_bytes(self, allowed: int | None) -> int:
         """Return how many exchange bytes of a bucket a task may hold; a larger one is reduced a part at a time."""
@@ -138,7 +158,9 @@ def project(
     refs: Sequence[PartitionRef], source: Source, buckets: int, spec: Spec, expansion: Expansion, at_once: int
 ) -> Projection:
     """Put together what decides a task's memory."""
-    largest = max((ref.nbytes * max(stored_to_text(s) for s in ref.segments) for ref in refs), default=0)
+    compressed = any(segment.compression for segment in source.segments)
+    sizes = (ref.nbytes * max(stored_to_text(segment) for segment in ref.segments) for ref in refs)
+    largest = math.inf if compressed else max(sizes, default=0)
     total = math.ceil(expansion.kept * sum(segment.nbytes * stored_to_text(segment) for segment in source.segments))
     held = sum(lookup.nbytes for lookup in spec.steps.lookups if not lookup.is_late)
     reserved = max(_IDLE, current_rss())

@@ -17,6 +17,7 @@ from daskae.run.memory import MemoryTerm, measure, project, stored_to_text
 from daskae.run.references import with_references
 from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
 from daskae.schema import build_contract
+from daskae.stages.map import FLUSH_BYTES
 from daskae.stages.spec import Spec, rules_contract, sample_table
 from daskae.stages.split import SPLIT, Pieces, folder_name, load_split, with_splits
 from daskae.units import format_bytes
@@ -51,6 +52,8 @@ class Plan:
     """Threads or worker processes; None for what the cluster's settings say."""
     most_bucket_bytes: int = 0
     """Exchange bytes of a bucket that a task may hold at once."""
+    flush_bytes: int = FLUSH_BYTES
+    """Accepted rows that a map task may hold before it writes them."""
 
     @property
     def projected_bytes(self) -> int:
@@ -90,8 +93,9 @@ def make_plan(source: Source, context: RunContext) -> Plan:
         workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
     allowed = allowed_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
     most = projection.most_bucket_bytes(allowed)
-    memory = projection.terms(most)
-    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers, most)
+    flush = projection.flush_bytes(allowed)
+    memory = projection.terms(most, flush)
+    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers, most, flush)
     _require_fit(plan)
     warn_of_steps(spec.steps, context)
     context.emit(PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine))

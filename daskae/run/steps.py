@@ -88,9 +88,9 @@ def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
         if i in damaged:
             (folder / MANIFEST).unlink(missing_ok=True)
         if known is None:
-            todo.append(MapTask(ref, folder))
+            todo.append(MapTask(ref, folder, plan.flush_bytes))
         else:
-            done.append((MapTask(ref, folder), known))
+            done.append((MapTask(ref, folder, plan.flush_bytes), known))
     with context.stage("map", len(todo), len(done), sum(task.ref.nbytes for task in todo)):
         cut = partial(_smaller, spec=plan.spec)
         for task, outcome in complete(engine, map_partition, todo, (plan.spec,), cut, context, "map", _is_packed):
@@ -122,6 +122,7 @@ class MapTask:
 
     ref: PartitionRef
     folder: Path
+    flush_bytes: int
 
     def __str__(self) -> str:
         return str(self.ref)
@@ -129,7 +130,7 @@ class MapTask:
 
 def map_partition(task: MapTask, spec: Spec) -> PartitionResult:
     """Run the map task."""
-    return process_partition(task.ref, spec, task.folder)
+    return process_partition(task.ref, spec, task.folder, task.flush_bytes)
 
 
 def _is_packed(task: MapTask) -> bool:
@@ -139,7 +140,7 @@ def _is_packed(task: MapTask) -> bool:
 def _smaller(task: MapTask, spec: Spec) -> list[MapTask]:
     """Cut a partition in two."""
     refs = split_partition(task.ref, spec.dialect, task.folder)
-    return [MapTask(ref, task.folder.parent / folder_name(ref)) for ref in refs]
+    return [replace(task, ref=ref, folder=task.folder.parent / folder_name(ref)) for ref in refs]
 
 
 def _tell(context: RunContext, stage: Stage, task: str, rows: int, nbytes: int, outcome: Any) -> None:
