@@ -11,22 +11,33 @@ never rows of two loads; the snapshot before the current one stays, so open file
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from daskae.errors import LoadError
 from daskae.faults import crash_point
-from daskae.load.base import Load, Receipt
-from daskae.load.checks import check_files_strategy, check_load
+from daskae.load.base import Load, Receipt, Rejected, TableParts
+from daskae.load.checks import check_load
 from daskae.load.failures import translated
-from daskae.load.ledger import Entry, add_entry, find_held, short_id
+from daskae.load.ledger import Entry, add_entry, find_held, iso_text, rewritten_since, short_id
 from daskae.load.lock import publisher_lock
-from daskae.load.parquet_files import check_older_file, encode, file_schema, write_files
-from daskae.load.snapshots import LEDGER, Snapshots, carry_over, sync
+from daskae.load.parquet.older import Older, target_schema
+from daskae.load.parquet.snapshots import (
+    LEDGER,
+    SCRATCH,
+    Snapshots,
+    carry_over,
+    carry_over_tables,
+    files_folder,
+    sync,
+)
+from daskae.load.parquet.tables import Written, check_files, entry_of, write_table
+from daskae.load.parquet.writing import encode
 
 
 class ParquetSink:
@@ -49,7 +60,7 @@ class ParquetSink:
     def preflight(self, load: Load) -> Receipt | None:
         """Check that the folder can take the load; see :class:`daskae.load.base.Sink`."""
         check_load(load)
-        check_files_strategy(load)
+        check_files(load)
         with translated(self._target):
             self._check_place()
             current = self._snapshots.current()
@@ -61,7 +72,7 @@ class ParquetSink:
     def publish(self, load: Load) -> Receipt:
         """Make the load visible by one rename; see :class:`daskae.load.base.Sink`."""
         check_load(load)
-        check_files_strategy(load)
+        check_files(load)
         with translated(self._target):
             self._check_place()
             self._snapshots.hidden.mkdir(parents=True, exist_ok=True)
@@ -70,26 +81,29 @@ class ParquetSink:
                 if receipt := self._find_receipt(current, load):
                     return receipt
                 self._check_tables(current, load)
-                self._publish(load, current)
-        return self._receipt(load, already=False)
+                return self._publish(load, current)
 
-    def _publish(self, load: Load, current: Path | None) -> None:
+    def _publish(self, load: Load, current: Path | None) -> Receipt:
+        began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
         entries = _read_ledger(current)
         stem = short_id(load.load_id, entries)
         folder = self._snapshots.start(stem)
         try:
-            _carry_over(load, current, folder, stem)
-            _write(load, folder, stem)
-            _write_ledger(folder, add_entry(entries, load))
+            carry_over_tables(current, folder, {parts.name for parts in load.tables})
+            written = {parts.name: _write(load, parts, current, folder, stem) for parts in load.tables}
+            *others, entry = add_entry(entries, load)
+            entry = entry_of(entry, written, started_at)
+            _write_ledger(folder, [*others, entry])
             crash_point("parquet.written")
-            tables = [path.name for path in folder.iterdir() if path.is_dir()]
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._snapshots.flip(folder, tables)
+        self._snapshots.flip(folder)
         crash_point("parquet.flipped")
         with suppress(OSError):  # the load is published; what cannot be removed is removed by the next run
             self._snapshots.sweep()
+        rejected = tuple(found for table in written.values() for found in table.rejected)
+        return self._receipt(entry, False, rejected, time.monotonic() - began)
 
     def _check_place(self) -> None:
         place = self._snapshots.root
@@ -105,16 +119,7 @@ class ParquetSink:
     def _check_tables(self, current: Path | None, load: Load) -> None:
         stem = short_id(load.load_id, _read_ledger(current))
         for parts in load.tables:
-            if "/" in parts.name or parts.name.startswith("."):
-                raise LoadError(
-                    "a table has a name that cannot be a folder",
-                    where=f"table {parts.name}",
-                    allowed="a name without / and not starting with a point",
-                )
-            schema = file_schema(parts)
-            if load.strategy == "append" and current:
-                for older in _other_files(current / parts.name, stem)[:1]:
-                    check_older_file(older, schema, parts)
+            target_schema(load, parts, _older(current, parts.name), stem)
         self._snapshots.check_links(parts.name for parts in load.tables)
 
     def _find_receipt(self, current: Path | None, load: Load) -> Receipt | None:
@@ -122,54 +127,52 @@ class ParquetSink:
         entry = find_held(entries, load)
         if entry is None or current is None:
             return None
-        stem = short_id(load.load_id, entries)
+        rewritten = rewritten_since(entries, entry)
         for name, rows in entry.tables.items():
-            reachable = (self._snapshots.root / name).is_dir()
-            if not reachable or sum(map(_count_rows, _own_files(current / name, stem))) != rows:
+            if not (self._snapshots.root / name).is_dir():
                 return None
-        return self._receipt(load, already=True, rows=entry.tables)
+            older = _older(current, name)
+            if any(older.is_damaged(file) for file in older.names):
+                return None
+            if name not in rewritten and sum(older.rows_of(file, load.load_id) for file in older.names) != rows:
+                return None
+        return self._receipt(entry, already=True)
 
-    def _receipt(self, load: Load, already: bool, rows: Mapping[str, int] | None = None) -> Receipt:
-        rows = rows or {parts.name: parts.rows for parts in load.tables}
-        return Receipt(load.load_id, already, dict(rows), {name: str(Path(self._target) / name) for name in rows})
-
-
-def _carry_over(load: Load, current: Path | None, folder: Path, stem: str) -> None:
-    replaced = {parts.name for parts in load.tables} if load.strategy == "replace" else set()
-    for old in current.iterdir() if current else ():
-        if not old.is_dir() or old.name in replaced:
-            continue
-        (folder / old.name).mkdir()
-        # Files of this very load are left out: they are about to be written again.
-        for file in _other_files(old, stem):
-            carry_over(file, folder / old.name / file.name)
+    def _receipt(
+        self, entry: Entry, already: bool, rejected: tuple[Rejected, ...] = (), seconds: float = 0.0
+    ) -> Receipt:  # fmt: skip
+        targets = {name: str(Path(self._target) / name) for name in entry.tables}
+        return entry.receipt(already, targets, rejected, seconds)
 
 
-def _write(load: Load, folder: Path, stem: str) -> None:
-    for parts in load.tables:
-        (folder / parts.name).mkdir(exist_ok=True)
+def _older(current: Path | None, name: str) -> Older:
+    """Describe the files of a table as readers see them."""
+    place = files_folder(current / name) if current else Path()
+    names = sorted(path.relative_to(place).as_posix() for path in place.rglob("*.parquet")) if current else []
+    return Older(names, lambda file: nullcontext(place / file))
 
-    def put(name: str, number: int, table: pa.Table) -> None:
-        path = folder / name / f"{stem}-{number:05d}.parquet"
+
+def _write(load: Load, parts: TableParts, current: Path | None, folder: Path, stem: str) -> Written:
+    older = _older(current, parts.name)
+    place = folder / parts.name
+    place.mkdir()
+    if parts.partition_by:
+        place = place / folder.name  # see the module's text
+        place.mkdir()
+
+    def put(name: str, table: pa.Table) -> None:
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         encode(table, str(path))
         sync(path)
+        crash_point("parquet.writing")
 
-    write_files(load, put)
-
-
-def _own_files(table: Path, stem: str) -> list[Path]:
-    return [path for path in table.glob("*.parquet") if path.name.startswith(f"{stem}-")]
-
-
-def _other_files(table: Path, stem: str) -> list[Path]:
-    return [path for path in table.glob("*.parquet") if not path.name.startswith(f"{stem}-")]
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except pa.ArrowInvalid:  # damaged: the load is not there as it should be, and is written again
-        return -1
+    written = write_table(load, parts, older, stem, folder / SCRATCH, put)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for name in written.kept:
+        with older.open_file(name) as source:
+            carry_over(source, place / name)
+    return written
 
 
 def _read_ledger(current: Path | None) -> list[Entry]:
