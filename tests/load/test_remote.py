@@ -62,7 +62,7 @@ def test_replace_append_and_the_ledger(url: str, tmp_path: Path) -> None:
     assert sink.publish(replace(first, strategy="append")).already_published
     assert shops(url) == ["north", "south"]
     assert manifest(url)["tables"] == {
-        table: ["bbbbbbbb-00000.parquet", "aaaaaaaa-00000.parquet"] for table in ("customer_metrics", "kpis")
+        table: ["bbbbbbbb-00000.parquet", "aaaaaaaa-100000.parquet"] for table in ("customer_metrics", "kpis")
     }
     assert not sink.publish(second).already_published
     assert shops(url) == ["south"]
@@ -131,7 +131,7 @@ def test_missing_files_are_written_again(url: str, tmp_path: Path) -> None:
     files.rm_file(f"{root}/kpis/aaaaaaaa-00000.parquet")
     assert open_sink(url).preflight(load) is None
     assert not open_sink(url).publish(load).already_published
-    assert names(url, "kpis") == ["aaaaaaaa-00001.parquet"]
+    assert names(url, "kpis") == ["aaaaaaaa-100000.parquet"]
 
 
 def test_what_is_not_ours_is_not_touched(url: str, tmp_path: Path) -> None:

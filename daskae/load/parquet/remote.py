@@ -6,12 +6,16 @@
     URL/_daskae/manifest.json                    the ledger, and the files of every table
 
 The manifest is written last, in one request: that is the moment of publishing, so a load is there once; the rule is in
-:mod:`daskae.load.ledger`. Every file, too, is written in one request, so no file is ever half there.
+:mod:`daskae.load.ledger`. Every file, too, is written in one request, so no file is ever half there. No file that the
+manifest names is ever written over: an upsert or a merge writes the files that change under new names, and files in
+which nothing changes stay.
 
 What does not hold here, and does for a local folder:
 
-- A reader that lists ``URL/customer_metrics/*.parquet`` may for a moment see the new files beside the old ones, and
-  after a run that died it sees them until the next publish. A reader that goes by the manifest never does.
+- A reader that lists ``URL/customer_metrics/**/*.parquet`` may for a moment see the new files beside the old ones, so
+  rows twice, and after a run that died it sees them until the next publish. A reader that goes by the manifest never
+  does. Replaced files are removed after the manifest is written, so who read the manifest before that and comes late
+  gets "no such file", and reads it again.
 - There is no lock. Two runs that publish at the same time may each write a manifest; the last one counts.
 """
 
@@ -35,7 +39,7 @@ from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id
 from daskae.load.parquet.older import Older, target_schema
-from daskae.load.parquet.tables import Written, check_files, entry_of, write_table
+from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
 from daskae.load.parquet.writing import encode
 
 MANIFEST = "_daskae/manifest.json"
@@ -126,8 +130,7 @@ class RemoteParquetSink:
             self._files.pipe_file(path, buffer.getvalue().to_pybytes())
             crash_point("remote.writing")
 
-        stem = short_id(load.load_id, before.loads)
-        return write_table(load, parts, self._older(before, parts.name), stem, scratch, put)
+        return write_table(load, parts, self._older(before, parts.name), first_file(load, before.loads), scratch, put)
 
     def _older(self, manifest: Manifest, table: str) -> Older:
         return Older(manifest.tables.get(table, []), lambda name: self._files.open(self._path(table, name)))

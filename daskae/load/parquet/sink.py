@@ -1,12 +1,24 @@
 """The Parquet sink for a local folder: all tables of a load become visible by one rename.
 
-``replace`` makes a snapshot with this load's files in its tables; ``append`` one with the files that were there, as
-hard links, and this load's beside them. Tables of other loads are carried along. Each snapshot carries the ledger, so
-rows and ledger change in the same rename and a load is there once; :mod:`daskae.load.ledger` has the rule and
-:mod:`daskae.load.snapshots` the layout.
+Every load makes a new snapshot: files in which nothing changes are hard links to those that were there, rows of the
+others are written anew; :mod:`.tables` decides that. Tables of other loads are carried along. Each snapshot carries the
+ledger, so rows and ledger change in the same rename and a load is there once; :mod:`daskae.load.ledger` has the rule
+and :mod:`.snapshots` the layout.
 
-Files are named after their load. Who listed a table before a replace and opens its files after it gets "no such file",
-never rows of two loads; the snapshot before the current one stays, so open files and resolved paths remain good.
+What a reader on the same machine may rely on, while any number of loads is published:
+
+- ``OUT/customer_metrics/*.parquet``, or ``**/*.parquet`` for a table in folders, gives the rows of one load, never of
+  two and never a part. New files have names of their own, so who listed the table before a publish and opens the files
+  after it gets "no such file" for one that changed, and lists again.
+- The snapshot before the current one stays, so open files and resolved paths remain good for one publish more.
+- Who wants several tables of one load resolves ``OUT/.daskae/current`` once, and reads below that.
+
+A table in folders has one folder more above them, named after the snapshot that last changed it
+(``OUT/customer_metrics/7-0f3a99c1/cohort_month=2011-12-01/0f3a99c1-00000.parquet``): folders are listed one after the
+other, and a list that was begun before a publish must not be finished in the files of the next load.
+
+On a network file system the same holds where its rename is atomic and its clients do not cache links (NFS may serve the
+old snapshot for some seconds). Object stores have their own sink, :mod:`.remote`.
 """
 
 import os
@@ -36,7 +48,7 @@ from daskae.load.parquet.snapshots import (
     files_folder,
     sync,
 )
-from daskae.load.parquet.tables import Written, check_files, entry_of, write_table
+from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
 from daskae.load.parquet.writing import encode
 
 
@@ -86,11 +98,11 @@ class ParquetSink:
     def _publish(self, load: Load, current: Path | None) -> Receipt:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
         entries = _read_ledger(current)
-        stem = short_id(load.load_id, entries)
-        folder = self._snapshots.start(stem)
+        first = first_file(load, entries)
+        folder = self._snapshots.start(short_id(load.load_id, entries))
         try:
             carry_over_tables(current, folder, {parts.name for parts in load.tables})
-            written = {parts.name: _write(load, parts, current, folder, stem) for parts in load.tables}
+            written = {parts.name: _write(load, parts, current, folder, first) for parts in load.tables}
             *others, entry = add_entry(entries, load)
             entry = entry_of(entry, written, started_at)
             _write_ledger(folder, [*others, entry])
@@ -152,7 +164,7 @@ def _older(current: Path | None, name: str) -> Older:
     return Older(names, lambda file: nullcontext(place / file))
 
 
-def _write(load: Load, parts: TableParts, current: Path | None, folder: Path, stem: str) -> Written:
+def _write(load: Load, parts: TableParts, current: Path | None, folder: Path, first: str) -> Written:
     older = _older(current, parts.name)
     place = folder / parts.name
     place.mkdir()
@@ -167,7 +179,7 @@ def _write(load: Load, parts: TableParts, current: Path | None, folder: Path, st
         sync(path)
         crash_point("parquet.writing")
 
-    written = write_table(load, parts, older, stem, folder / SCRATCH, put)
+    written = write_table(load, parts, older, first, folder / SCRATCH, put)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     for name in written.kept:
         with older.open_file(name) as source:

@@ -12,9 +12,10 @@
             ledger.jsonl                  the loads whose rows are in this snapshot
             customer_metrics/0f3a99c1-00000.parquet
 
-Readers open ``OUT/customer_metrics/*.parquet``. Who reads several tables and wants them of one load resolves
-``OUT/.daskae/current`` once and reads below that. A snapshot is complete and synced to disk before ``current`` is
-turned to it; a folder under ``snapshots`` with a number above the current one is what a dead run left.
+Readers open ``OUT/customer_metrics/*.parquet``, or ``**/*.parquet`` for a table in folders. Who reads several tables
+and wants them of one load resolves ``OUT/.daskae/current`` once and reads below that. A snapshot is complete and synced
+to disk before ``current`` is turned to it; a folder under ``snapshots`` with a number above the current one is what a
+dead run left.
 """
 
 import os

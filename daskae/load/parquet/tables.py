@@ -18,15 +18,16 @@ from daskae.errors import LoadError
 from daskae.load.base import FLAG_COLUMNS, METADATA_COLUMNS, Changes, Load, Rejected, TableParts
 from daskae.load.checks import check_options, wants_flags
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, row_error
-from daskae.load.ledger import Entry
+from daskae.load.ledger import Entry, short_id
 from daskae.load.parquet.batch import read_batch
 from daskae.load.parquet.merging import Merge
-from daskae.load.parquet.older import Older, is_of, may_be_lost, target_schema, widen
+from daskae.load.parquet.older import Older, may_be_lost, target_schema, widen
 from daskae.load.parquet.partitions import check_partitions, folder_columns
 from daskae.load.parquet.writing import FILE_ROWS, Content, Put, file_schema, write_files
 from daskae.load.parts import PartRows
 
 _MOST_SMALL = 16
+_FILES_PER_PUBLISH = 100_000
 _SMALL_SHARE = 4  # of the rows of a full file
 
 
@@ -44,7 +45,7 @@ class Written:
     rejected: tuple[Rejected, ...]
 
 
-def write_table(load: Load, parts: TableParts, older: Older, stem: str, scratch: Path, put: Put) -> Written:
+def write_table(load: Load, parts: TableParts, older: Older, first: str, scratch: Path, put: Put) -> Written:
     """Apply a load to one table.
 
     Parameters
@@ -55,8 +56,8 @@ def write_table(load: Load, parts: TableParts, older: Older, stem: str, scratch:
         One of its tables.
     older : Older
         The files that are there; none of them is touched.
-    stem : str
-        Beginning of the names of this load's files.
+    first : str
+        Name of the first new file, without its ending.
     scratch : Path
         A folder on this machine for rows on their way; what is in it afterwards is of no use.
     put : callable
@@ -67,6 +68,7 @@ def write_table(load: Load, parts: TableParts, older: Older, stem: str, scratch:
     LoadError
         When the table cannot take the load.
     """
+    stem = first.rpartition("-")[0]
     schema = target_schema(load, parts, older, stem)
     batch = read_batch(load, parts)
     with _Scratch(scratch / f"{stem}.arrow", schema, load.load_id) as old_rows:
@@ -80,7 +82,6 @@ def write_table(load: Load, parts: TableParts, older: Older, stem: str, scratch:
             kept = _put_together(kept, older, old_rows)
     moved = old_rows.parts(parts)
     contents = [Content(moved, PartRows(moved), np.arange(moved.rows), None), Content(parts, batch.rows, new, load)]
-    first = _first_name(older.names, stem)
     written = write_files(contents, schema, first, put)
     if sum(written.values()) != moved.rows + len(new):
         raise row_error(parts, f"{sum(written.values())} rows written", f"{moved.rows + len(new)} rows")
@@ -209,7 +210,7 @@ def _fits(name: str, parts: TableParts, older: Older, schema: pa.Schema) -> bool
     return folder_columns(name) == parts.partition_by and older.schema(name).names == schema.names
 
 
-def _first_name(names: Sequence[str], stem: str) -> str:
-    """Name the first new file past those of an earlier publish of this load, which may stay or still be read."""
-    numbers = [int(name.rpartition("-")[2].partition(".")[0]) for name in names if is_of(name, stem)]
-    return f"{stem}-{max(numbers, default=-1) + 1:05d}"
+def first_file(load: Load, entries: Sequence[Entry]) -> str:
+    """Name the first file of a load; a load that comes again takes other names, as the old ones may still be read."""
+    times = sum(entry.load_id == load.load_id for entry in entries)
+    return f"{short_id(load.load_id, entries)}-{times * _FILES_PER_PUBLISH:05d}"
