@@ -23,7 +23,7 @@ def postgresql_url() -> Iterator[str]:
         yield _URL
         return
     with postgresql_server() as server:
-        yield f"{server}/postgres"
+        yield server.url
 
 
 @pytest.fixture

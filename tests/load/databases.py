@@ -85,10 +85,12 @@ def plain_value(value: object) -> object:
 @contextmanager
 def schema_of_its_own(url: str, name: str) -> Iterator[Database]:
     """Make an empty schema in a PostgreSQL database, and drop it afterwards."""
+    # The server may have been killed in between, so each step has a connection of its own.
     with closing(psycopg.connect(url, autocommit=True)) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
-        yield Database("postgresql", f"{url}?schema={name}", f"{url.replace('postgresql:', 'postgresql+psycopg:')}"
-            f"?options=-csearch_path%3D{name}")  # fmt: skip
+    yield Database("postgresql", f"{url}?schema={name}", f"{url.replace('postgresql:', 'postgresql+psycopg:')}"
+        f"?options=-csearch_path%3D{name}")  # fmt: skip
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
         connection.execute(f"DROP SCHEMA {name} CASCADE")
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from daskae.errors import LoadError
 from daskae.load.base import FLAG_COLUMNS, METADATA_COLUMNS, Changes, Load, Rejected, TableParts
-from daskae.load.checks import check_options, wants_flags
+from daskae.load.checks import check_files_settings, check_options, wants_flags
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, row_error
 from daskae.load.ledger import Entry, short_id
 from daskae.load.parquet.batch import read_batch
@@ -109,6 +109,7 @@ def check_files(load: Load) -> None:
     LoadError
         For names that cannot be those of a folder, types without a place, and options that fit no table.
     """
+    check_files_settings(load)
     for parts in load.tables:
         if "/" in parts.name or parts.name.startswith((".", "_daskae")):
             raise LoadError(
