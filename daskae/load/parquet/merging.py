@@ -2,7 +2,7 @@
 
 The rules are those of the databases (:mod:`daskae.load.sql.strategies`): keys of the batch are unique, equal rows stay
 untouched with the marks of the load that brought them, and every count is exact. In memory are hashes of the keys of
-the batch and of the target, and the rows of one file with what they are compared to.
+the batch and of the target, the rows of one file, and a slice of them with what it is compared to.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from daskae.load.parquet.older import Older, widen
 from daskae.load.parquet.writing import FLAG_DEFAULTS, mark_values
 
 _ACTIVE, _SINCE = FLAG_COLUMNS
+_SLICE_ROWS = 65_536  # compared at a time: old, new and changed rows are in memory together
 
 Mask = npt.NDArray[np.bool_]
 
@@ -49,22 +50,32 @@ class Merge:
         keys = self.older.read(name, self._keys)
         hashes = hash_keys(keys, self._keys)
         self._hashes.append(hashes)
-        at, nth = self._candidates(hashes)
-        missing_matters = self.load.strategy == "merge" and self.load.options.on_missing != "keep"
-        if not len(at) and not missing_matters:
+        if not len(self._candidates(hashes)[0]) and not self._missing_matters:
             return None
         table = widen(self.older.read(name), self.schema)
+        bounds = range(0, table.num_rows, _SLICE_ROWS)
+        compared = [self._compare(table.slice(i, _SLICE_ROWS), hashes[i : i + _SLICE_ROWS]) for i in bounds]
+        changed = any(differs for differs, _ in compared)
+        return pa.concat_tables([rows for _, rows in compared]) if changed else None
+
+    @property
+    def _missing_matters(self) -> bool:
+        return self.load.strategy == "merge" and self.load.options.on_missing != "keep"
+
+    def _compare(self, table: pa.Table, hashes: Hashes) -> tuple[bool, pa.Table]:
+        """Compare rows of a file with the batch; return whether they change, and what they are then."""
+        at, nth = self._candidates(hashes)
         new = self.batch.rows.take(self.batch.places[nth]).cast(self._plain)
         equal = self._equal_keys(table.take(pa.array(at)), new)
         at, nth, new = at[equal], nth[equal], new.filter(pa.array(equal))
         self._met[nth] = True
         changed, table = self._update(table, at, new)
-        if missing_matters:
+        if self._missing_matters:
             present = np.zeros(table.num_rows, bool)
             present[at] = True
             gone, table = self._deal_with_missing(table, ~present)
             changed |= gone
-        return table if changed else None
+        return changed, table
 
     def new_places(self) -> Places:
         """Return the places of the rows whose keys no file holds; call it after the last file.
