@@ -101,6 +101,7 @@ class ParquetSink:
         first = first_file(load, entries)
         folder = self._snapshots.start(short_id(load.load_id, entries))
         try:
+            crash_point("parquet.started")
             carry_over_tables(current, folder, {parts.name for parts in load.tables})
             written = {parts.name: _write(load, parts, current, folder, first) for parts in load.tables}
             *others, entry = add_entry(entries, load)
