@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from daskae.errors import LoadError
-from daskae.load.base import Load, Strategy
+from daskae.load.base import Changes, Load, Receipt, Rejected, Strategy
 
 _BY_KEY = ("upsert", "merge")
 
@@ -55,6 +55,22 @@ class Entry:
     started_at: str = ""
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows inserted, updated and so on, by table; see :class:`daskae.load.base.Changes`."""
+
+    def rows(self) -> dict[str, int]:
+        """Count the rows of the load by table; old entries know only those that carried its id."""
+        return {
+            name: counts["inserted"] + counts["updated"] + counts["unchanged"]
+            if (counts := self.changes.get(name))
+            else carried
+            for name, carried in self.tables.items()
+        }
+
+    def receipt(
+        self, already: bool, targets: dict[str, str], rejected: Sequence[Rejected] = (), seconds: float = 0.0
+    ) -> Receipt:  # fmt: skip
+        """Say what the target holds for the load."""
+        changes = {name: Changes(**counts) for name, counts in self.changes.items()}
+        return Receipt(self.load_id, already, self.rows(), targets, changes, tuple(rejected), seconds)
 
     def to_json(self) -> str:
         """Write the entry as one line of JSON."""
@@ -97,6 +113,11 @@ def touched_since(entries: Sequence[Entry], entry: Entry) -> set[str]:
     """Name the tables that loads after this one have touched."""
     later = (other for other in entries if other.sequence > entry.sequence and other.status != "failed")
     return {name for other in later for name in other.tables}
+
+
+def rewritten_since(entries: Sequence[Entry], entry: Entry) -> set[str]:
+    """Name the tables in which later loads may have put their own id into rows of this one."""
+    return touched_since([other for other in entries if other.strategy in _BY_KEY], entry)
 
 
 def next_sequence(entries: Sequence[Entry]) -> int:

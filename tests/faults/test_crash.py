@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -171,13 +172,19 @@ def test_killed_at_every_commit_then_run_again(point: str, calm: Calm, tmp_path:
     assert count > calm.document["partitions"] + 3
 
 
-@pytest.mark.parametrize("point", ["parquet.written", "parquet.linked", "parquet.flipped"])
+LOADING = {
+    "out/": ["parquet.writing:2", "parquet.written", "parquet.linked", "parquet.flipped"],
+    "metrics.db": ["sqlite.staged", "sqlite.deleted:3", "sqlite.uncommitted", "sqlite.committed"],
+}
+
+
+@pytest.mark.parametrize("point", LOADING["out/"])
 def test_killed_while_loading_then_run_again(point: str, calm: Calm, job: Job) -> None:
     assert job.start(DASKAE_CRASH_AT=point).wait() == KILLED
     assert_goes_on(job, calm)
 
 
-@pytest.mark.parametrize("point", ["sqlite.staged", "sqlite.deleted:3", "sqlite.uncommitted", "sqlite.committed"])
+@pytest.mark.parametrize("point", LOADING["metrics.db"])
 def test_killed_while_loading_a_database_then_run_again(point: str, calm: Calm, tmp_path: Path) -> None:
     jobs = [Job(calm.inputs, calm.config, tmp_path / name, target="metrics.db") for name in ("calm", "killed")]
     jobs[0].finish()
@@ -186,6 +193,26 @@ def test_killed_while_loading_a_database_then_run_again(point: str, calm: Calm, 
     assert document["reused_partitions"] == document["partitions"]
     assert document["already_published"] == (point == "sqlite.committed")
     assert jobs[1].rows() == jobs[0].rows()
+
+
+@pytest.mark.parametrize(
+    ("target", "point"), [(target, point) for target, points in LOADING.items() for point in points[2:]]
+)
+def test_killed_while_loading_then_run_again_without_the_work_directory(
+    target: str, point: str, calm: Calm, tmp_path: Path
+) -> None:
+    """The target and the input are enough: what is published already is known by its content."""
+    jobs = [Job(calm.inputs, calm.config, tmp_path / name, target=target) for name in ("calm", "killed")]
+    jobs[0].finish()
+    assert jobs[1].start(DASKAE_CRASH_AT=point).wait() == KILLED
+    shutil.rmtree(jobs[1].folder / "work")
+    document = jobs[1].finish()
+    assert document["reused_partitions"] == 0
+    assert document["already_published"] == (point in ("sqlite.committed", "parquet.flipped"))
+    if target == "metrics.db":
+        assert jobs[1].rows() == jobs[0].rows()
+    else:
+        assert_same_tables(jobs[1].tables(), jobs[0].tables())
 
 
 def assert_goes_on(job: Job, calm: Calm) -> None:

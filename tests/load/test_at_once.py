@@ -13,7 +13,7 @@ from jobs.customer_metrics import main
 
 from .building import A, B, C, build_load, shop
 from .databases import Database
-from .processes import PublishHolder, publish_all_at_once
+from .processes import StoppedPublish, publish_all_at_once
 
 IDS = tuple(letter * 64 for letter in "abcdef")
 
@@ -49,7 +49,7 @@ def test_the_command_says_try_again_later(
     (tmp_path / "job.toml").write_text("[load]\ntimeout_seconds = 0.1\n")
     argv = [str(tmp_path / "orders.csv"), "--to", database.url, "--work-dir", str(tmp_path / "work"), "--quiet"]
     other = build_load(tmp_path, A, {"other": ((), shop("north")["kpis"][1])})
-    with PublishHolder(database.url, other) as holder:
+    with StoppedPublish(database.url, other, named=".staged") as holder:
         assert main([*argv, "--config", str(tmp_path / "job.toml")]) == 75
         said = capsys.readouterr().err
         assert "another run is publishing into the target; waited 0.1 s" in said
@@ -85,12 +85,12 @@ def test_what_a_table_was_altered_to_meanwhile_is_seen(database: Database, tmp_p
     second = replace(
         build_load(tmp_path, B, {"t": (("id",), wide)}, "upsert"), options=LoadOptions(update_columns=("n", "more"))
     )
-    with PublishHolder(database.url, second) as holder:
+    with StoppedPublish(database.url, second, named=".staged") as holder:
         database.run("ALTER TABLE t ADD COLUMN more TEXT")
         holder.finish()
     assert [row["more"] for row in database.rows("t")] == ["z"]
     third = build_load(tmp_path, C, {"t": (("id",), wide)})
-    with PublishHolder(database.url, third) as holder:
+    with StoppedPublish(database.url, third, named=".staged") as holder:
         database.run("ALTER TABLE t ADD COLUMN must TEXT NOT NULL DEFAULT ''", "CREATE VIEW v AS SELECT more FROM t")
         holder.finish()
     assert [row["must"] for row in database.rows("t")] == [""]
@@ -101,7 +101,7 @@ def test_a_column_that_is_dropped_while_its_rows_are_staged_loses_none(database:
     table = shop("x")["kpis"][1].rename_columns(["id", "n", "more"])
     database.sink().publish(build_load(tmp_path, A, {"t": (("id",), table)}))
     second = replace(build_load(tmp_path, B, {"t": (("id",), table)}), drift=Drift("quarantine"))
-    with PublishHolder(database.url, second) as holder:
+    with StoppedPublish(database.url, second, named=".staged") as holder:
         database.run("ALTER TABLE t DROP COLUMN more")
         assert "the table was changed while rows were on their way to it" in holder.failure()
     assert database.rows("t") == [{"id": "customers", "n": 3}]

@@ -9,22 +9,14 @@ import sqlalchemy as sa
 from daskae.errors import LoadError, TargetBusyError
 from daskae.faults import crash_point
 from daskae.load.base import Changes, Load, Rejected
+from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, repeated_error, row_error, several_rows_error
 from daskae.load.ledger import Entry, add_entry, naive_utc
 from daskae.load.sql import strategies
 from daskae.load.sql.audit import run_checks
 from daskae.load.sql.dialect import Session
 from daskae.load.sql.drift import apply_plan, plan_table
 from daskae.load.sql.ledger import read_ledger, write_ledger
-from daskae.load.sql.stage import (
-    DRIFT,
-    DUPLICATE_KEY,
-    NULL_KEY,
-    Staged,
-    fill_table,
-    find_repeated_keys,
-    repeated_error,
-    row_error,
-)
+from daskae.load.sql.stage import DRIFT, Staged, fill_table, find_repeated_keys
 from daskae.load.sql.strategies import Pair
 from daskae.load.sql.tables import (
     drop_key_index,
@@ -232,14 +224,7 @@ def _require_unique_target(session: Session, pair: Pair) -> None:
         return
     found = session.connection.execute(strategies.repeated_keys(pair.target, pair.keys, 5)).all()
     if found:
-        shown = ", ".join("(" + ", ".join(map(str, key)) + ")" for key in found)
-        raise LoadError(
-            f"the table holds several rows of a key, so there is no one row to {pair.load.strategy}",
-            f"table {pair.target.name}, key ({', '.join(pair.keys)})",
-            shown,
-            "one row for each key",
-            "loads that were appended share keys; replace the table first, or append again",
-        )
+        raise several_rows_error(pair.target.name, pair.keys, pair.load.strategy, [tuple(row) for row in found])
 
 
 def _reconcile(session: Session, pair: Pair, staged: Staged, before: int, changes: Changes) -> None:

@@ -11,7 +11,7 @@ What holds, whatever is killed and whenever:
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,10 +20,10 @@ import sqlalchemy as sa
 
 from daskae.errors import DaskaeError, LoadError, TargetBusyError
 from daskae.faults import crash_point
-from daskae.load.base import Changes, Load, Receipt
+from daskae.load.base import Load, Receipt
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
-from daskae.load.ledger import Entry, find_held, iso_text, touched_since
+from daskae.load.ledger import Entry, find_held, iso_text, rewritten_since
 from daskae.load.shape import Change, TableChange
 from daskae.load.sql.audit import try_checks
 from daskae.load.sql.dialect import Dialect, Session
@@ -103,7 +103,7 @@ class SqlSink:
             self._clean_up(session, load, started_at, error)
             raise
         drop_stages_if_possible(session)
-        receipt = self._receipt(load.load_id, published.entry, already=False)
+        receipt = self._receipt(published.entry, already=False)
         seconds = time.monotonic() - began
         return replace(receipt, rejected=published.rejected, warnings=published.warnings, seconds=seconds)
 
@@ -157,32 +157,20 @@ class SqlSink:
         entry = find_held(entries, load)
         if entry is None:
             return None
-        # Later upserts write their own id into rows of this load.
-        by_key = [other for other in entries if other.strategy in ("upsert", "merge")]
-        compared = {name: rows for name, rows in entry.tables.items() if name not in touched_since(by_key, entry)}
+        rewritten = rewritten_since(entries, entry)
+        compared = {name: rows for name, rows in entry.tables.items() if name not in rewritten}
         there = all(_count_load(session, name, load) == rows for name, rows in compared.items())
         exist = all(session.dialect.find_table(session, name) for name in entry.tables)
-        return self._receipt(load.load_id, entry, already=True) if there and exist else None
+        return self._receipt(entry, already=True) if there and exist else None
 
-    def _receipt(self, load_id: str, entry: Entry, already: bool) -> Receipt:
-        changes = {name: Changes(**counts) for name, counts in entry.changes.items()}
-        rows = _rows(entry.tables, changes)
-        targets = {name: f"{self._dialect.target}: {name}" for name in rows}
-        return Receipt(load_id, already, rows, targets, changes)
+    def _receipt(self, entry: Entry, already: bool) -> Receipt:
+        return entry.receipt(already, {name: f"{self._dialect.target}: {name}" for name in entry.tables})
 
 
 def _to_change(plan: TablePlan) -> TableChange:
     statements = (*plan.statements, *plan.index)
     change: Change = "create" if plan.creates else "alter" if statements else "keep"
     return TableChange(plan.parts.name, change, statements, plan.notes)
-
-
-def _rows(carried: Mapping[str, int], changes: Mapping[str, Changes]) -> dict[str, int]:
-    """Count the rows of a load by table; old entries of the ledger know only those that carry its id."""
-    return {
-        name: found.inserted + found.updated + found.unchanged if (found := changes.get(name)) else rows
-        for name, rows in carried.items()
-    }
 
 
 def _count_load(session: Session, name: str, load: Load) -> int:

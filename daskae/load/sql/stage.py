@@ -14,19 +14,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from daskae.errors import LoadError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Rejected, TableParts
+from daskae.load.checks import wants_flags
+from daskae.load.keys import (
+    DUPLICATE_KEY,
+    NULL_KEY,
+    SHOWN_KEYS,
+    null_error,
+    repeated_error,
+    row_error,
+    without_null_keys,
+)
 from daskae.load.ledger import short_id
 from daskae.load.parts import read_batches
+from daskae.load.rejects import RejectFile, write_rejects
 from daskae.load.sql.ddl import run_statements
 from daskae.load.sql.dialect import POSITION, STAGE_PREFIX, Session
-from daskae.load.sql.rejects import RejectFile, write_rejects
 from daskae.load.sql.strategies import losing_rows, repeated_keys
-from daskae.load.sql.tables import data_columns, declare, key_columns, plan_key_index, wants_flags
+from daskae.load.sql.tables import data_columns, declare, key_columns, plan_key_index
 from daskae.load.sql.ways import Way, compares_keys, metadata_values
 
-_SHOWN_KEYS = 5
 _BATCH_ROWS = 10_000  # rows alive outside of Arrow at a time
 _FETCHED_ROWS = 50_000
 
@@ -49,9 +57,7 @@ class Staged:
         return sum(found.rows for found in self.rejected if found.reason == reason)
 
 
-NULL_KEY = "null_key"
 DRIFT = "column_drift"
-DUPLICATE_KEY = "duplicate_key"
 
 
 def drop_stages(session: Session) -> None:
@@ -131,30 +137,7 @@ def find_repeated_keys(session: Session, table: sa.Table, parts: TableParts) -> 
     """List the first few keys that more than one row has."""
     if not parts.keys:
         return []
-    return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, _SHOWN_KEYS))]
-
-
-def repeated_error(parts: TableParts, keys: Sequence[Sequence[Any]]) -> LoadError:
-    """Name keys that the batch holds more than once."""
-    hint = 'mend the input, or set duplicates in [load] to "first", "last" or a column; the target is unchanged'
-    return _key_error("a key appears more than once in the result", parts, keys, hint)
-
-
-def row_error(parts: TableParts, got: str, allowed: str) -> LoadError:
-    """Say that rows are not where they should be."""
-    hint = "the target is unchanged; run again with --fresh"
-    return LoadError("the rows of a table do not add up", f"table {parts.name}", got, allowed, hint)
-
-
-def without_null_keys(batch: pa.RecordBatch, keys: Sequence[str]) -> tuple[pa.RecordBatch, pa.BooleanArray | None]:
-    """Split rows with a null in their key off; the mask of those rows is None when there are none."""
-    nulls = [batch.column(key).is_null() for key in keys if batch.column(key).null_count]
-    if not nulls:
-        return batch, None
-    mask = nulls[0]
-    for more in nulls[1:]:
-        mask = pc.or_(mask, more)
-    return batch.filter(pc.invert(mask)), mask
+    return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, SHOWN_KEYS))]
 
 
 def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iterator[pa.RecordBatch]:
@@ -166,9 +149,7 @@ def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iter
         good, mask = without_null_keys(batch, parts.keys)
         if mask is not None:
             if load.options.null_keys == "error":
-                rows = batch.filter(mask).select(list(parts.keys)).slice(0, _SHOWN_KEYS).to_pylist()
-                hint = 'mend the input, or set null_keys in [load] to "reject" or "match"; the target is unchanged'
-                raise _key_error("a key is null in the result", parts, [tuple(row.values()) for row in rows], hint)
+                raise null_error(parts, batch, mask)
             nulls.write(batch, mask, position)
         position += batch.num_rows
         if good.num_rows:
@@ -238,14 +219,3 @@ def _with_null_keys(parts: TableParts, load: Load) -> Iterator[tuple[pa.RecordBa
             numbers = pc.replace_with_mask(pa.nulls(batch.num_rows, pa.int64()), pc.invert(mask), numbers)
         position += good.num_rows
         yield batch, numbers
-
-
-def _key_error(what: str, parts: TableParts, keys: Sequence[Sequence[Any]], hint: str) -> LoadError:
-    shown = ["(" + ", ".join("null" if value is None else str(value) for value in key) + ")" for key in keys]
-    return LoadError(
-        what,
-        where=f"table {parts.name}, key ({', '.join(parts.keys)})",
-        got=", ".join(shown) + (" ..." if len(shown) == _SHOWN_KEYS else ""),
-        allowed="one row for each key",
-        hint=hint,
-    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from daskae.load import keys
 from daskae.load.base import FLAG_COLUMNS, Load, LoadOptions
 from daskae.load.sql.dialect import POSITION
 
@@ -139,9 +140,7 @@ def match_keys(pair: Pair) -> sa.ColumnElement[bool]:
 
 def changing_columns(pair: Pair) -> tuple[str, ...]:
     """Name the columns that an upsert or a merge may change in existing rows."""
-    free = tuple(name for name in pair.columns if name not in pair.keys)
-    named = tuple(name for name in free if name in pair.options.update_columns)
-    return named or free
+    return keys.changing_columns(pair.columns, pair.keys, pair.options)
 
 
 def of_load(pair: Pair) -> sa.ColumnElement[bool]:
