@@ -11,6 +11,7 @@ from daskae.faults import crash_point
 from daskae.load.base import METADATA_COLUMNS, Changes, Load
 from daskae.load.ledger import Entry, add_entry, naive_utc
 from daskae.load.sql import strategies
+from daskae.load.sql.ahead import ddl_around, require_unique_keys
 from daskae.load.sql.dialect import Session
 from daskae.load.sql.ledger import read_ledger, write_ledger
 from daskae.load.sql.stage import (
@@ -41,7 +42,7 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
         The target is as it was before.
     """
     try:
-        with session.dialect.transaction(session.connection):
+        with ddl_around(session, load, staged), session.dialect.transaction(session.connection):
             _lock(session, staged)
             entries = read_ledger(session)
             again = any(entry.load_id == load.load_id and entry.status != "failed" for entry in entries)
@@ -79,7 +80,10 @@ def _move(session: Session, load: Load, staged: Staged, again: bool) -> tuple[in
         changes = _insert(session, pair, before, again)
     else:
         changes = _by_key(session, pair, before)
-    ensure_key_index(session, target, key_columns(parts, load))
+    if session.dialect.ddl_around:
+        require_unique_keys(session, target, parts, load)
+    else:
+        ensure_key_index(session, target, key_columns(parts, load))
     _reconcile(session, pair, staged, before, changes)
     changes = replace(changes, rejected=staged.left_out(NULL_KEY), duplicates=staged.left_out(DUPLICATE_KEY))
     if load.strategy in ("replace", "append"):
@@ -98,6 +102,7 @@ def _pair(session: Session, load: Load, staged: Staged, target: sa.Table) -> Pai
     return Pair(
         target, staged.table, staged.parts.keys, tuple(staged.parts.schema.names),
         dict(zip(METADATA_COLUMNS, marks, strict=True)), dialect.collation, load, find_flags(existing, dialect),
+        dialect.has_update_from,
     )  # fmt: skip
 
 
@@ -113,7 +118,8 @@ def _insert(session: Session, pair: Pair, before: int, again: bool) -> Changes:
     elif again:  # rows of a publish that was replaced in another table only
         deleted = session.run(strategies.delete_load(pair))
     crash_point(f"{session.dialect.name}.deleted")
-    if pair.load.strategy == "append" and not has_key_index(session, pair.target, [*pair.keys, "_load_id"]):
+    in_place = session.dialect.ddl_around or has_key_index(session, pair.target, [*pair.keys, "_load_id"])
+    if pair.load.strategy == "append" and not in_place:
         drop_key_index(session, pair.target)  # one on the keys alone would refuse rows
     if before == deleted and session.dialect.rebuilds_indexes:
         drop_key_index(session, pair.target)  # building an index afterwards is faster than filling it

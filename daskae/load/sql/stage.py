@@ -24,7 +24,7 @@ from daskae.load.sql.rejects import RejectFile, write_rejects
 from daskae.load.sql.strategies import losing_rows, repeated_keys
 from daskae.load.sql.tables import data_columns
 
-_SHOWN_KEYS = 5
+SHOWN_KEYS = 5
 _BATCH_ROWS = 10_000  # rows alive outside of Arrow at a time
 _FETCHED_ROWS = 50_000
 
@@ -94,7 +94,7 @@ def find_repeated_keys(session: Session, table: sa.Table, parts: TableParts) -> 
     """List the first few keys that more than one row has."""
     if not parts.keys:
         return []
-    return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, _SHOWN_KEYS))]
+    return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, SHOWN_KEYS))]
 
 
 def repeated_error(parts: TableParts, keys: Sequence[Sequence[Any]]) -> LoadError:
@@ -129,7 +129,7 @@ def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iter
         good, mask = without_null_keys(batch, parts.keys)
         if mask is not None:
             if load.options.null_keys == "error":
-                rows = batch.filter(mask).select(list(parts.keys)).slice(0, _SHOWN_KEYS).to_pylist()
+                rows = batch.filter(mask).select(list(parts.keys)).slice(0, SHOWN_KEYS).to_pylist()
                 hint = 'mend the input, or set null_keys in [load] to "reject" or "match"; the target is unchanged'
                 raise _key_error("a key is null in the result", parts, [tuple(row.values()) for row in rows], hint)
             nulls.write(batch, mask, position)
@@ -196,7 +196,7 @@ def _key_error(what: str, parts: TableParts, keys: Sequence[Sequence[Any]], hint
     return LoadError(
         what,
         where=f"table {parts.name}, key ({', '.join(parts.keys)})",
-        got=", ".join(shown) + (" ..." if len(shown) == _SHOWN_KEYS else ""),
+        got=", ".join(shown) + (" ..." if len(shown) == SHOWN_KEYS else ""),
         allowed="one row for each key",
         hint=hint,
     )

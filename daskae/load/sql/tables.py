@@ -28,7 +28,12 @@ def data_columns(dialect: Dialect, parts: TableParts, load: Load, staged: bool =
     """Declare the columns of the batch."""
     required = () if staged or load.options.null_keys == "match" else parts.keys
     return [
-        sa.Column(field.name, dialect.column_type(field, parts.name), nullable=field.name not in required, quote=True)
+        sa.Column(
+            field.name,
+            dialect.column_type(field, parts.name, field.name in parts.keys),
+            nullable=field.name not in required,
+            quote=True,
+        )
         for field in parts.schema
     ]
 
@@ -145,7 +150,8 @@ def ensure_key_index(session: Session, table: sa.Table, columns: list[str]) -> N
 
 def _metadata_columns(dialect: Dialect, flags: bool) -> list[sa.Column[Any]]:
     def column(name: str, kind: pa.DataType, default: sa.ColumnElement[bool] | None = None) -> sa.Column[Any]:
-        return sa.Column(name, dialect.column_type(pa.field(name, kind), ""), server_default=default, quote=True)
+        declared = dialect.column_type(pa.field(name, kind), "", indexed=name == "_load_id")
+        return sa.Column(name, declared, server_default=default, quote=True)
 
     columns = list(map(column, METADATA_COLUMNS, (pa.string(), pa.timestamp("us"), pa.int64())))
     if flags:

@@ -1,7 +1,7 @@
 """PostgreSQL as a target: the lock is an advisory one, rows arrive by COPY, and readers never wait."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,12 @@ class PostgresqlDialect:
     collation = "C"
     stage_prefixes: tuple[str, ...] = ("UNLOGGED",)
     rebuilds_indexes = False
+    table_options: Mapping[str, Any] = {}
+    ddl_around = False
+    has_key_indexes = True
+    has_partial_indexes = True
+    has_update_from = True
+    has_savepoints = True
     has_isolation_levels = True
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
@@ -87,7 +93,7 @@ class PostgresqlDialect:
         """Tell by the error, or by the state of the connection."""
         return error.connection_invalidated or is_lost(error.orig)
 
-    def column_type(self, field: pa.Field, table: str) -> sa.types.TypeEngine[Any]:
+    def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.postgresql.values`."""
         return sql_type(field, table)
 

@@ -1,7 +1,7 @@
 """SQLite as a target: the lock is a file beside the database, times are texts, and names have no bounds."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,12 @@ class SqliteDialect:
     collation = "BINARY"
     stage_prefixes: tuple[str, ...] = ()
     rebuilds_indexes = True
+    table_options: Mapping[str, Any] = {}
+    ddl_around = False
+    has_key_indexes = True
+    has_partial_indexes = True
+    has_update_from = True
+    has_savepoints = True
     has_isolation_levels = False
     reserved: tuple[str, ...] = ("sqlite_", RESERVED_PREFIX)
 
@@ -101,7 +107,7 @@ class SqliteDialect:
         """A file is not lost."""
         return False
 
-    def column_type(self, field: pa.Field, table: str) -> sa.types.TypeEngine[Any]:
+    def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.sqlite.values`."""
         return sql_type(field, table)
 
