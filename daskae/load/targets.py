@@ -126,10 +126,32 @@ def _open_postgresql(text: str, timeout: float) -> "Dialect":
     return PostgresqlDialect(url, timeout)
 
 
+def _open_mariadb(text: str, timeout: float) -> "Dialect":
+    import sqlalchemy as sa
+
+    example = "write mariadb://user@host/database"
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise _refusal("the database URL cannot be read", text, example) from None
+    if url.drivername.partition("+")[2] not in ("", "pymysql"):
+        raise _refusal("a MariaDB URL takes no other driver than PyMySQL", text, example)
+    if not url.database:
+        raise _refusal("the URL names no database", text, example)
+    try:
+        from daskae.load.sql.mariadb.dialect import MariadbDialect
+    except ImportError as error:
+        hint = f"pip install 'daskae[mariadb]' ({error})"
+        raise _refusal("MariaDB needs a driver that is not installed", text, hint) from None
+    return MariadbDialect(url, timeout)
+
+
 _DATABASES: dict[str, Callable[[str, float], "Dialect"]] = {
     "sqlite": _open_sqlite,
     "postgresql": _open_postgresql,
     "postgres": _open_postgresql,
+    "mariadb": _open_mariadb,
+    "mysql": _open_mariadb,
 }
 
 

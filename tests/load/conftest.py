@@ -1,4 +1,4 @@
-"""Databases for the tests: a SQLite file, and a schema of a PostgreSQL server that is started once."""
+"""Databases for the tests: files, and databases of servers that are started once."""
 
 import os
 from collections.abc import Iterator
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .databases import Database, schema_of_its_own
+from .databases import Database, database_of_its_own, schema_of_its_own
+from .mariadb_server import mariadb_server, why_not
 from .server import postgresql_server
 
 _URL = os.environ.get("DASKAE_TEST_POSTGRES_URL")
+_MARIADB_URL = os.environ.get("DASKAE_TEST_MARIADB_URL")
 _numbers = count()
 
 
@@ -30,6 +32,24 @@ def postgresql(postgresql_url: str) -> Iterator[Database]:
         yield database
 
 
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    """The URL of a MariaDB server whose user may make databases: of the environment, else one of the tests' own."""
+    if _MARIADB_URL:
+        yield _MARIADB_URL
+    elif reason := why_not():
+        pytest.skip(reason)
+    else:
+        with mariadb_server() as server:
+            yield server
+
+
+@pytest.fixture
+def mariadb(mariadb_url: str) -> Iterator[Database]:
+    with database_of_its_own(mariadb_url, f"daskae_test_{os.getpid()}_{next(_numbers)}") as database:
+        yield database
+
+
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Database:
     path = tmp_path / "target" / "metrics.db"
@@ -37,7 +57,7 @@ def sqlite(tmp_path: Path) -> Database:
     return Database("sqlite", f"sqlite:///{path}", f"sqlite:///{path}")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Each of the databases in turn."""
     found: Database = request.getfixturevalue(request.param)

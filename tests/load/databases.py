@@ -1,4 +1,4 @@
-"""One way to look into both databases, as their users would."""
+"""One way to look into all databases, as their users would."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -53,7 +53,8 @@ class Database:
 
     def rows(self, table: str, metadata: bool = False) -> list[dict[str, Any]]:
         """Read a table, every value in the form that both databases have in common, in order of all its cells."""
-        quoted = '"' + table.replace('"', '""') + '"'
+        mark = "`" if self.name == "mariadb" else '"'
+        quoted = mark + table.replace(mark, 2 * mark) + mark
         with self.connect() as connection:
             sql = f"SELECT * FROM {quoted}"
             result = connection.exec_driver_sql(sql if self.name == "sqlite" else sql.replace("%", "%%"))
@@ -74,6 +75,19 @@ def plain_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat(sep=" ")
     return value.isoformat() if isinstance(value, date) else value
+
+
+@contextmanager
+def database_of_its_own(url: str, name: str) -> Iterator[Database]:
+    """Make an empty database on a MariaDB server, and drop it afterwards."""
+    server = sa.make_url(url).set(database=None)
+    engine = sa.create_engine(server.set(drivername="mysql+pymysql"), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET latin1")
+        mine = server.set(database=name)
+        plain = mine.set(drivername="mysql+pymysql", query={"charset": "utf8mb4"})
+        yield Database("mariadb", *(found.render_as_string(hide_password=False) for found in (mine, plain)))
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def postgresql_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="daskae-postgresql-", dir="/var/tmp"))
     process = None
     try:
-        who = _other_user(folder)
+        who = other_user(folder)
         binaries = _installed() / _PACKAGE / "pginstall"
         if who:
             binaries = _copy_binaries(folder)
@@ -47,7 +47,7 @@ def postgresql_server() -> Iterator[str]:
             "--locale=C",
         ]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd="/", **who)
-        port = _free_port()
+        port = free_port()
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         serve = [str(binaries / "bin/postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
         serve += options
@@ -61,7 +61,7 @@ def postgresql_server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _other_user(folder: Path) -> dict[str, Any]:
+def other_user(folder: Path) -> dict[str, Any]:
     """Say as whom to run the server, and give that user the folder; nothing to say unless we are root."""
     if os.geteuid() != 0:
         return {}
@@ -84,7 +84,7 @@ def _copy_binaries(folder: Path) -> Path:
     return folder / _PACKAGE / "pginstall"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

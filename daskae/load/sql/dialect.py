@@ -62,6 +62,8 @@ class Dialect(Protocol):
     has_key_indexes: bool
     """Whether keys get a unique index; where they get none, a query proves that they are unique."""
     has_partial_indexes: bool
+    has_indexes_by_table: bool
+    """Whether each table has its own names of indexes."""
     has_update_from: bool
     """Whether the database knows UPDATE over two tables and IS DISTINCT FROM, in its own words."""
     has_savepoints: bool

@@ -126,9 +126,13 @@ def key_columns(parts: TableParts, load: Load) -> list[str]:
 
 
 def drop_key_index(session: Session, table: sa.Table) -> None:
-    """Remove our unique index, if it is there."""
-    index = sa.Index(sa.quoted_name(session.dialect.index_name(table.name), True), table.c[0])
-    session.connection.execute(sa.schema.DropIndex(index, if_exists=True))
+    """Remove our unique index, if it is there; where names are the schema's, also from a table that was renamed."""
+    name = session.dialect.index_name(table.name)
+    by_table = session.dialect.has_indexes_by_table
+    if by_table and not session.dialect.index_columns(session, table.name, name):
+        return
+    index = sa.Index(sa.quoted_name(name, True), table.c[0])
+    session.connection.execute(sa.schema.DropIndex(index, if_exists=not by_table))
 
 
 def has_key_index(session: Session, table: sa.Table, columns: list[str]) -> bool:

@@ -43,6 +43,7 @@ class SqliteDialect:
     ddl_around = False
     has_key_indexes = True
     has_partial_indexes = True
+    has_indexes_by_table = False
     has_update_from = True
     has_savepoints = True
     has_isolation_levels = False
