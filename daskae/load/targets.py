@@ -4,7 +4,8 @@ A database is a dialect and one line in ``_DATABASES``; all else that looks like
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,17 @@ from daskae.load.parquet import ParquetSink
 from daskae.load.remote import RemoteParquetSink
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from daskae.load.sql.dialect import Dialect
 
-_SUPPORTED = "sqlite:///file.db, postgresql://user@host/database, or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
+_SUPPORTED = (
+    "sqlite:///file.db, duckdb:///file.duckdb, postgresql://user@host/database, mariadb://user@host/database,"
+    " or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _READ_ONLY = ("http", "https")
-_DATABASE_FILES = (".db", ".sqlite", ".sqlite3")
+_DATABASE_FILES = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".duckdb": "duckdb"}
 
 
 def open_sink(url: str, timeout: float = 30.0) -> Sink:
@@ -69,11 +75,11 @@ def open_dialect(url: str, timeout: float = 30.0) -> "Dialect | None":
 def _open_folder(path: str, timeout: float) -> Sink:
     if not path.strip():
         raise _refusal("the target is empty", path)
-    if path.lower().endswith(_DATABASE_FILES):
+    if scheme := _DATABASE_FILES.get(Path(path).suffix.lower() if not path.endswith("/") else ""):
         raise _refusal(
             "the target looks like a database file, but a plain path means a folder of Parquet files",
             path,
-            f"write sqlite:///{path}, or {path}/ for a folder",
+            f"write {scheme}:///{path}, or {path}/ for a folder",
         )
     return ParquetSink(Path(path).expanduser(), timeout)
 
@@ -89,61 +95,72 @@ def _open_files(url: str, timeout: float) -> Sink:
     return RemoteParquetSink(files, root, mask_secrets(url))
 
 
-def _open_sqlite(text: str, timeout: float) -> "Dialect":
+def _read_url(text: str, example: str) -> "sa.URL":
     import sqlalchemy as sa  # a fifth of a second that a run into files need not wait for
 
+    try:
+        return sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise _refusal("the database URL cannot be read", text, f"write {example}") from None
+
+
+def _open_sqlite(text: str, timeout: float) -> "Dialect":
     from daskae.load.sql.sqlite.dialect import SqliteDialect
 
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        raise _refusal("the database URL cannot be read", text, "write sqlite:///metrics.db") from None
-    if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.query:
-        raise _refusal("a SQLite URL takes no other driver and no options", text, "write sqlite:///metrics.db")
-    if url.host or not url.database or url.database == ":memory:":
-        raise _refusal(
-            "the SQLite URL names no file",
-            text,
-            "write sqlite:///metrics.db with three slashes, or sqlite:////tmp/metrics.db for an absolute path",
-        )
+    url = _read_url(text, "sqlite:///metrics.db")
+    _check_file_url(url, text, "SQLite", ("sqlite", "sqlite+pysqlite"), "metrics.db")
     return SqliteDialect(url, timeout)
 
 
-def _open_postgresql(text: str, timeout: float) -> "Dialect":
-    import sqlalchemy as sa
+def _open_duckdb(text: str, timeout: float) -> "Dialect":
+    url = _read_url(text, "duckdb:///metrics.duckdb")
+    _check_file_url(url, text, "DuckDB", ("duckdb",), "metrics.duckdb")
+    with _driver("DuckDB", "duckdb", text):
+        from daskae.load.sql.duckdb.dialect import DuckdbDialect
+    return DuckdbDialect(url, timeout)
 
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        raise _refusal("the database URL cannot be read", text, "write postgresql://user@host/database") from None
+
+def _open_postgresql(text: str, timeout: float) -> "Dialect":
+    url = _read_url(text, "postgresql://user@host/database")
     if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise _refusal("a PostgreSQL URL takes no other driver than psycopg", text, "write postgresql://…")
-    try:
+    with _driver("PostgreSQL", "postgresql", text):
         from daskae.load.sql.postgresql.dialect import PostgresqlDialect
-    except ImportError as error:
-        hint = f"pip install 'daskae[postgresql]' ({error})"
-        raise _refusal("PostgreSQL needs a driver that is not installed", text, hint) from None
     return PostgresqlDialect(url, timeout)
 
 
 def _open_mariadb(text: str, timeout: float) -> "Dialect":
-    import sqlalchemy as sa
-
-    example = "write mariadb://user@host/database"
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        raise _refusal("the database URL cannot be read", text, example) from None
+    example = "mariadb://user@host/database"
+    url = _read_url(text, example)
     if url.drivername.partition("+")[2] not in ("", "pymysql"):
-        raise _refusal("a MariaDB URL takes no other driver than PyMySQL", text, example)
+        raise _refusal("a MariaDB URL takes no other driver than PyMySQL", text, f"write {example}")
     if not url.database:
-        raise _refusal("the URL names no database", text, example)
-    try:
+        raise _refusal("the URL names no database", text, f"write {example}")
+    with _driver("MariaDB", "mariadb", text):
         from daskae.load.sql.mariadb.dialect import MariadbDialect
-    except ImportError as error:
-        hint = f"pip install 'daskae[mariadb]' ({error})"
-        raise _refusal("MariaDB needs a driver that is not installed", text, hint) from None
     return MariadbDialect(url, timeout)
+
+
+@contextmanager
+def _driver(title: str, extra: str, text: str) -> Iterator[None]:
+    """Name the extra that brings a driver, when it cannot be imported."""
+    try:
+        yield
+    except ImportError as error:
+        hint = f"pip install 'daskae[{extra}]' ({error})"
+        raise _refusal(f"{title} needs a driver that is not installed", text, hint) from None
+
+
+def _check_file_url(url: "sa.URL", text: str, title: str, drivers: tuple[str, ...], file: str) -> None:
+    scheme = drivers[0]
+    if url.drivername not in drivers or url.query:
+        raise _refusal(f"a {title} URL takes no other driver and no options", text, f"write {scheme}:///{file}")
+    if url.host or not url.database or url.database == ":memory:":
+        raise _refusal(
+            f"the {title} URL names no file",
+            text,
+            f"write {scheme}:///{file} with three slashes, or {scheme}:////tmp/{file} for an absolute path",
+        )
 
 
 _DATABASES: dict[str, Callable[[str, float], "Dialect"]] = {
@@ -152,6 +169,7 @@ _DATABASES: dict[str, Callable[[str, float], "Dialect"]] = {
     "postgres": _open_postgresql,
     "mariadb": _open_mariadb,
     "mysql": _open_mariadb,
+    "duckdb": _open_duckdb,
 }
 
 

@@ -57,7 +57,14 @@ def sqlite(tmp_path: Path) -> Database:
     return Database("sqlite", f"sqlite:///{path}", f"sqlite:///{path}")
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture
+def duckdb(tmp_path: Path) -> Database:
+    path = tmp_path / "target" / "metrics.db"
+    path.parent.mkdir()
+    return Database("duckdb", f"duckdb:///{path}", f"duckdb:///{path}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "duckdb"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Each of the databases in turn."""
     found: Database = request.getfixturevalue(request.param)

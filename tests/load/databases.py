@@ -11,6 +11,7 @@ import psycopg
 import sqlalchemy as sa
 
 from daskae.load.base import METADATA_COLUMNS, Sink
+from daskae.load.sql.duckdb.dialect import DuckdbDialect
 from daskae.load.targets import open_sink
 
 
@@ -24,12 +25,21 @@ class Database:
     plain_url: str
     """What SQLAlchemy takes."""
 
+    @property
+    def ddl_around(self) -> bool:
+        """Whether tables are made before the transaction that fills them."""
+        return self.name not in ("sqlite", "postgresql")
+
     def sink(self, timeout: float = 30.0) -> Sink:
         return open_sink(self.url, timeout)
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
         """Open a connection in which each statement commits by itself."""
+        if self.name == "duckdb":
+            with DuckdbDialect(sa.make_url(self.url), 30.0).connecting() as connection:
+                yield connection
+            return
         arguments = {"check_same_thread": False} if self.name == "sqlite" else {}
         engine = sa.create_engine(
             self.plain_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=arguments
@@ -49,6 +59,8 @@ class Database:
     def names(self) -> set[str]:
         """Names of all tables."""
         with self.connect() as connection:
+            if self.name == "duckdb":
+                return set(connection.exec_driver_sql("SELECT table_name FROM duckdb_tables()").scalars())
             return set(sa.inspect(connection).get_table_names())
 
     def rows(self, table: str, metadata: bool = False) -> list[dict[str, Any]]:
@@ -57,7 +69,8 @@ class Database:
         quoted = mark + table.replace(mark, 2 * mark) + mark
         with self.connect() as connection:
             sql = f"SELECT * FROM {quoted}"
-            result = connection.exec_driver_sql(sql if self.name == "sqlite" else sql.replace("%", "%%"))
+            doubled = self.name in ("postgresql", "mariadb")
+            result = connection.exec_driver_sql(sql.replace("%", "%%") if doubled else sql)
             rows = [dict(row) for row in result.mappings()]
         hidden = () if metadata else METADATA_COLUMNS
         found = [{name: plain_value(value) for name, value in row.items() if name not in hidden} for row in rows]

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from daskae.errors import LoadError, TargetBusyError
-from daskae.load.base import Load, LoadOptions, Strategy
+from daskae.load.base import FLAG_COLUMNS, Load, LoadOptions, Strategy
 
 from .building import A, B, C, build_load, shop
-from .databases import Database, schema_of_its_own
+from .databases import Database, database_of_its_own, schema_of_its_own
 from .processes import PublishHolder, publish_killed_at, publish_together
 from .proxy import cutting_proxy
 
@@ -59,9 +59,13 @@ def calm_database(database: Database, url: str) -> Iterator[Database]:
     if database.name == "postgresql":
         with schema_of_its_own(url, f"{database.url.rpartition('=')[2]}_calm") as calm:
             yield calm
+    elif database.name == "mariadb":
+        with database_of_its_own(database.url, f"{database.url.rpartition('/')[2]}_calm") as calm:
+            yield calm
     else:
-        calm_url = database.url.replace("metrics.db", "calm.db")
-        yield Database("sqlite", calm_url, calm_url)
+        yield replace(database, **{
+            name: getattr(database, name).replace("metrics.db", "calm.db") for name in ("url", "plain_url")
+        })  # fmt: skip
 
 
 @pytest.mark.parametrize(("strategy", "point"), CASES)
@@ -75,6 +79,9 @@ def test_killed_then_run_again(
     committed = point == "committed"
     if not committed:
         found = state(database)
+        if database.ddl_around and strategy == "merge":  # columns that were added stay, empty
+            for row in found["customers"] + found["kpis"]:
+                assert [row.pop(name, default) for name, default in zip(FLAG_COLUMNS, (1, None), strict=True)] == [1, None]
         assert {**found, "names": None} == {**before, "names": None}
         assert {name for name in found["names"] - before["names"] if not name.startswith("_daskae_stage_")} == set()
     assert database.sink().publish(second).already_published == committed
@@ -123,7 +130,7 @@ def test_a_polling_reader_sees_only_whole_loads(strategy: Strategy, database: Da
         with database.connect() as connection:
             while not stop.is_set():
                 connection.exec_driver_sql(
-                    "BEGIN" if database.name == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ"
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ" if database.name == "postgresql" else "BEGIN"
                 )
                 customers = connection.exec_driver_sql("SELECT shop, count(*) FROM customer_metrics GROUP BY 1").all()
                 kpis = connection.exec_driver_sql("SELECT shop, value FROM kpis").all()

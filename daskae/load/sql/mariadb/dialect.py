@@ -139,7 +139,7 @@ class MariadbDialect:
 
     def fold(self, name: str) -> str:
         """Ignore the case of columns; that of tables is the server's to decide."""
-        return name.lower()
+        return str(name).lower()  # SQLAlchemy's quoted names do not change their case
 
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
         """Take every type that holds all values of the wanted one and compares them alike."""

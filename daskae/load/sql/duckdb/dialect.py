@@ -1,0 +1,150 @@
+"""DuckDB as a target: the lock is a file beside the database, and Arrow tables are copied in as they are.
+
+One process at a time can open a DuckDB file: a run waits until others have closed it, and while it publishes no other
+process can read. Readers in the same process see the old tables until the commit. An index cannot be built in a
+transaction that has deleted rows, so indexes are made around it; see :mod:`daskae.load.sql.ahead`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from daskae.load.base import TableParts
+from daskae.load.lock import publisher_lock
+from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.duckdb import catalog
+from daskae.load.sql.duckdb.copying import copy_rows
+from daskae.load.sql.duckdb.engine import DuckdbEngine
+from daskae.load.sql.duckdb.failures import duckdb_translated
+from daskae.load.sql.duckdb.session import connect, transaction
+from daskae.load.sql.duckdb.values import sql_type
+from daskae.load.sql.files import check_database_file
+
+
+class DuckdbDialect:
+    """A DuckDB database file.
+
+    Parameters
+    ----------
+    url : sqlalchemy.URL
+        ``duckdb:///path.duckdb``.
+    timeout : float
+        Seconds to wait for another publisher, or for a process that has the file open.
+    """
+
+    name = "duckdb"
+    title = "DuckDB"
+    collation = ""
+    table_options: Mapping[str, Any] = {}
+    stage_prefixes: tuple[str, ...] = ()
+    rebuilds_indexes = False
+    ddl_around = True
+    has_key_indexes = True
+    has_partial_indexes = False
+    has_indexes_by_table = False
+    has_update_from = True
+    has_savepoints = False
+    has_isolation_levels = False
+    reserved: tuple[str, ...] = (RESERVED_PREFIX,)
+
+    def __init__(self, url: sa.URL, timeout: float) -> None:
+        self.target = url.render_as_string(hide_password=True)
+        self.timeout = timeout
+        self.compiler: sa.Dialect = DuckdbEngine(paramstyle="qmark")
+        # Two names of one file must lead to one lock.
+        self._path = Path(url.database or "").resolve()
+
+    def check_place(self) -> None:
+        """Refuse a missing folder, and what cannot be written."""
+        check_database_file(self._path)
+
+    def connecting(self) -> AbstractContextManager[sa.Connection]:
+        """Connect, and make the file if there is none."""
+        self.check_place()
+        return connect(self._path, self.timeout, self.target)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session | None]:
+        """Connect, if there is a file."""
+        if not self._path.exists():
+            yield None
+            return
+        with connect(self._path, self.timeout, self.target) as connection:
+            yield Session(self, connection, None)
+
+    @contextmanager
+    def publishing(self) -> Iterator[Session]:
+        """Hold the lock file, and make the database if there is none."""
+        lock = self._path.with_name(f"{self._path.name}-daskae-lock")
+        with (
+            publisher_lock(lock, self.timeout, self.target),
+            connect(self._path, self.timeout, self.target) as connection,
+        ):
+            yield Session(self, connection, None)
+
+    def transaction(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Snapshot isolation: what another connection changes meanwhile makes this one fail."""
+        return transaction(connection)
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Say what DuckDB says in words of a person's."""
+        return duckdb_translated(self.target)
+
+    def is_lost(self, error: sa.exc.DBAPIError) -> bool:
+        """A file is not lost."""
+        return False
+
+    def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
+        """See :mod:`daskae.load.sql.duckdb.values`."""
+        return sql_type(field, table)
+
+    def position_column(self) -> sa.Column[int]:
+        """Declare a plain number, which comes with the rows."""
+        return sa.Column(POSITION, sa.BigInteger, quote=True)
+
+    def moment(self, value: datetime) -> sa.ColumnElement[Any]:
+        """Write a time as it is."""
+        return sa.literal(value, sa.TIMESTAMP())
+
+    def check_name(self, name: str, where: str) -> None:
+        """Take any name: they are quoted and have no bounds."""
+
+    def fold(self, name: str) -> str:
+        """Ignore the case of letters."""
+        return str(name).lower()
+
+    def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
+        """Take every type that holds all values of the wanted one."""
+        return catalog.accepts(found, wanted.compile(self.compiler))
+
+    def find_table(self, session: Session, name: str) -> Existing | None:
+        """Look into ``duckdb_tables()``."""
+        return catalog.find_table(session.connection, name)
+
+    def find_stages(self, session: Session) -> list[str]:
+        """Look into ``duckdb_tables()``."""
+        return catalog.find_stages(session.connection)
+
+    def index_columns(self, session: Session, table: str, index: str) -> list[str]:
+        """Look into ``duckdb_indexes()``."""
+        return catalog.index_columns(session.connection, table, index)
+
+    def index_name(self, table: str) -> str:
+        """Name the index after a hash of the table's name, which has no place in a statement that is parsed again."""
+        return f"_daskae_key_{hashlib.sha256(table.encode()).hexdigest()[:32]}"
+
+    def lock_tables(self, session: Session, tables: list[sa.Table]) -> None:
+        """Do nothing: other processes are kept out, and what this one changes meanwhile is noticed at the commit."""
+
+    def copy(self, session: Session, stage: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch]) -> int:
+        """Insert Arrow tables."""
+        return copy_rows(session.connection, stage, parts, batches)
+
+    def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
+        """Do nothing: DuckDB hashes."""
