@@ -1,6 +1,7 @@
 """From the text after ``--to`` to the sink it means.
 
-A database is a dialect and one line in ``_DATABASES``; all else that looks like a URL is a file system.
+A database is a dialect and one line in ``_DATABASES``; all else that looks like a URL is a file system, or else any
+database that SQLAlchemy knows.
 """
 
 import re
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
 _SUPPORTED = (
     "sqlite:///file.db, duckdb:///file.duckdb, postgresql://user@host/database, mariadb://user@host/database,"
-    " or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
+    " any other URL of SQLAlchemy, or a folder or an fsspec URL for Parquet (out/, s3://bucket/out)"
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_PORTABLE = "portable+"
+"""In front of a URL: use what every database of SQLAlchemy has, also where this one is known better."""
 _READ_ONLY = ("http", "https")
 _DATABASE_FILES = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".duckdb": "duckdb"}
 
@@ -68,8 +71,10 @@ def open_dialect(url: str, timeout: float = 30.0) -> "Dialect | None":
         When it means one that cannot be used so. It shows no password.
     """
     scheme = url.partition(":")[0].lower() if _SCHEME.match(url) else ""
-    opened = _DATABASES.get(scheme.partition("+")[0])
-    return opened(url, timeout) if opened else None
+    if opened := _DATABASES.get(scheme.partition("+")[0]):
+        return opened(url, timeout)
+    files = scheme in _READ_ONLY or scheme in fsspec.available_protocols()
+    return None if files or not url.startswith("://", len(scheme)) else _open_portable(url, timeout)
 
 
 def _open_folder(path: str, timeout: float) -> Sink:
@@ -141,6 +146,25 @@ def _open_mariadb(text: str, timeout: float) -> "Dialect":
     return MariadbDialect(url, timeout)
 
 
+def _open_portable(text: str, timeout: float) -> "Dialect | None":
+    """Return what SQLAlchemy makes of any other URL; None when it knows no such database either."""
+    import sqlalchemy as sa
+
+    from daskae.load.sql.portable.dialect import PortableDialect
+
+    url = _read_url(text.removeprefix(_PORTABLE), "a URL of SQLAlchemy")
+    try:
+        found = url.get_dialect()
+    except sa.exc.NoSuchModuleError:
+        return None
+    if found.is_async:
+        raise _refusal("a driver for asyncio cannot be used here", text, "name another driver of this database")
+    try:
+        return PortableDialect(url, timeout)
+    except ImportError as error:
+        raise _refusal("the database needs a driver that is not installed", text, f"install it ({error})") from None
+
+
 @contextmanager
 def _driver(title: str, extra: str, text: str) -> Iterator[None]:
     """Name the extra that brings a driver, when it cannot be imported."""
@@ -163,13 +187,14 @@ def _check_file_url(url: "sa.URL", text: str, title: str, drivers: tuple[str, ..
         )
 
 
-_DATABASES: dict[str, Callable[[str, float], "Dialect"]] = {
+_DATABASES: dict[str, Callable[[str, float], "Dialect | None"]] = {
     "sqlite": _open_sqlite,
     "postgresql": _open_postgresql,
     "postgres": _open_postgresql,
     "mariadb": _open_mariadb,
     "mysql": _open_mariadb,
     "duckdb": _open_duckdb,
+    "portable": _open_portable,
 }
 
 

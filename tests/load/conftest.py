@@ -64,7 +64,15 @@ def duckdb(tmp_path: Path) -> Database:
     return Database("duckdb", f"duckdb:///{path}", f"duckdb:///{path}")
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "duckdb"])
+@pytest.fixture
+def portable(tmp_path: Path) -> Database:
+    """SQLite by nothing but what every database of SQLAlchemy has."""
+    path = tmp_path / "target" / "metrics.db"
+    path.parent.mkdir()
+    return Database("portable", f"portable+sqlite:///{path}", f"sqlite:///{path}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "duckdb", "portable"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Each of the databases in turn."""
     found: Database = request.getfixturevalue(request.param)

@@ -40,7 +40,7 @@ class Database:
             with DuckdbDialect(sa.make_url(self.url), 30.0).connecting() as connection:
                 yield connection
             return
-        arguments = {"check_same_thread": False} if self.name == "sqlite" else {}
+        arguments = {"check_same_thread": False} if self.plain_url.startswith("sqlite") else {}
         engine = sa.create_engine(
             self.plain_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=arguments
         )
@@ -73,14 +73,18 @@ class Database:
             result = connection.exec_driver_sql(sql.replace("%", "%%") if doubled else sql)
             rows = [dict(row) for row in result.mappings()]
         hidden = () if metadata else METADATA_COLUMNS
-        found = [{name: plain_value(value) for name, value in row.items() if name not in hidden} for row in rows]
+        # SQLAlchemy's times have a fraction on SQLite, zero or not.
+        zero = ".000000" if self.name == "portable" else ""
+        found = [{name: plain_value(value, zero) for name, value in row.items() if name not in hidden} for row in rows]
         return sorted(found, key=repr)
 
     def ledger(self) -> list[tuple[Any, ...]]:
         return self.query("SELECT sequence, substr(load_id, 1, 1), strategy, status FROM _daskae_loads ORDER BY 1")
 
 
-def plain_value(value: object) -> object:
+def plain_value(value: object, zero: str = "") -> object:
+    if isinstance(value, str):
+        return value.removesuffix(zero)
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, Decimal | float | int):
