@@ -105,7 +105,9 @@ def open_transaction(
     """
     dialect = open_dialect(url, timeout)
     if dialect is None:
-        raise SettingsError("a transaction needs a database", got=url.partition(":")[0], allowed="sqlite, postgresql, mariadb, duckdb")
+        raise SettingsError(
+            "a transaction needs a database", got=url.partition(":")[0], allowed="sqlite, postgresql, mariadb, duckdb"
+        )
 
     @contextmanager
     def run() -> Iterator[Transaction]:

@@ -53,6 +53,13 @@ def state(database: Database) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(params=["postgresql", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Database:
+    """Each of the databases with a connection that can be lost."""
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
 @contextmanager
 def calm_database(database: Database, url: str) -> Iterator[Database]:
     """A second database of the same kind."""
@@ -81,7 +88,10 @@ def test_killed_then_run_again(
         found = state(database)
         if database.ddl_around and strategy == "merge":  # columns that were added stay, empty
             for row in found["customers"] + found["kpis"]:
-                assert [row.pop(name, default) for name, default in zip(FLAG_COLUMNS, (1, None), strict=True)] == [1, None]
+                assert [row.pop(name, default) for name, default in zip(FLAG_COLUMNS, (1, None), strict=True)] == [
+                    1,
+                    None,
+                ]
         assert {**found, "names": None} == {**before, "names": None}
         assert {name for name in found["names"] - before["names"] if not name.startswith("_daskae_stage_")} == set()
     assert database.sink().publish(second).already_published == committed
@@ -157,13 +167,13 @@ def test_a_polling_reader_sees_only_whole_loads(strategy: Strategy, database: Da
 @pytest.mark.parametrize("deliver", [True, False])
 @pytest.mark.parametrize("strategy", ["append", "merge"])
 def test_a_connection_lost_at_the_commit_is_settled_by_the_ledger(
-    strategy: Strategy, deliver: bool, postgresql: Database, tmp_path: Path
+    strategy: Strategy, deliver: bool, server: Database, tmp_path: Path
 ) -> None:
     first, second = loads(tmp_path, strategy)
-    postgresql.sink().publish(first)
-    server = sa.make_url(postgresql.url)
-    with cutting_proxy(str(server.host), int(server.port or 5432), deliver) as proxy:
-        cut = replace_port(postgresql, server, proxy.port)
+    server.sink().publish(first)
+    url = sa.make_url(server.url)
+    with cutting_proxy(str(url.host), int(url.port or 5432), deliver) as proxy:
+        cut = replace_port(server, url, proxy.port)
         if deliver:
             receipt = cut.sink().publish(second)
             assert not receipt.already_published
@@ -173,11 +183,11 @@ def test_a_connection_lost_at_the_commit_is_settled_by_the_ledger(
                 cut.sink().publish(second)
             assert not cut.sink().publish(second).already_published
         assert proxy.cuts == 1
-    assert [row[1:] for row in postgresql.ledger()] == [
+    assert [row[1:] for row in server.ledger()] == [
         ("a", "replace", "published"), ("b", strategy, "published")
     ]  # fmt: skip
-    assert len(postgresql.rows("customer_metrics")) == (70 if strategy == "append" else 40)
-    assert postgresql.names() == {"customer_metrics", "kpis", "_daskae_loads"}
+    assert len(server.rows("customer_metrics")) == (70 if strategy == "append" else 40)
+    assert server.names() == {"customer_metrics", "kpis", "_daskae_loads"}
 
 
 def replace_port(database: Database, server: sa.URL, port: int) -> Database:
@@ -185,18 +195,23 @@ def replace_port(database: Database, server: sa.URL, port: int) -> Database:
     return Database(database.name, url, url)
 
 
-def test_a_session_ended_by_the_server_publishes_nothing(postgresql: Database, tmp_path: Path) -> None:
+def test_a_session_ended_by_the_server_publishes_nothing(server: Database, tmp_path: Path) -> None:
     first, second = loads(tmp_path, "replace")
-    postgresql.sink().publish(first)
-    with PublishHolder(postgresql.url, second) as holder, postgresql.connect() as connection:
-        connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'daskae' AND datname = current_database()"
-        )
+    server.sink().publish(first)
+    with PublishHolder(server.url, second) as holder, server.connect() as connection:
+        if server.name == "postgresql":
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'daskae' AND datname = current_database()"
+            )
+        else:
+            others = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+            for number in connection.exec_driver_sql(others).scalars().all():
+                connection.exec_driver_sql(f"KILL {number}")
         assert "connection to the database was lost" in holder.failure()
-    assert {row["shop"] for row in postgresql.rows("customer_metrics")} == {"north"}
-    postgresql.sink().publish(build_load(tmp_path, C, shop("west")))
-    assert postgresql.names() == {"customer_metrics", "kpis", "_daskae_loads"}
+    assert {row["shop"] for row in server.rows("customer_metrics")} == {"north"}
+    server.sink().publish(build_load(tmp_path, C, shop("west")))
+    assert server.names() == {"customer_metrics", "kpis", "_daskae_loads"}
 
 
 def test_a_table_locked_by_somebody_else_is_waited_for(postgresql: Database, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
-"""The same batches leave the same contents in SQLite and PostgreSQL, and in a model of a few lines."""
+"""The same batches leave the same contents in SQLite and any other database, and in a model of a few lines."""
 
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +20,7 @@ from daskae.errors import LoadError
 from daskae.load.base import Load, LoadOptions, Receipt, Strategy
 
 from .building import MONEY, write_parts
-from .databases import Database, plain_value, schema_of_its_own
+from .databases import Database, database_of_its_own, plain_value, schema_of_its_own
 
 SCHEMA = pa.schema(
     [
@@ -105,14 +109,47 @@ def publish(database: Database, load: Load) -> Receipt | None:
         raise
 
 
-@given(BATCHES, st.sampled_from([("k",), ("k", "n")]))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@contextmanager
+def empty_database(name: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+    number = f"same_{os.getpid()}_{next(_numbers)}"
+    if name == "postgresql":
+        with schema_of_its_own(request.getfixturevalue("postgresql_url"), number) as database:
+            yield database
+    elif name == "mariadb":
+        with database_of_its_own(request.getfixturevalue("mariadb_url"), number) as database:
+            yield database
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "other.db"
+            scheme = {"portable": "portable+sqlite"}.get(name, name)
+            yield Database(name, f"{scheme}:///{path}", f"sqlite:///{path}")
+
+
+CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+Batches = list[tuple[list[Row], str, LoadOptions]]
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb", "duckdb", "portable"])
+@given(batches=BATCHES, keys=st.sampled_from([("k",), ("k", "n")]))
+@settings(max_examples=8, suppress_health_check=CHECKS)
 def test_the_same_batches_leave_the_same_contents(
-    postgresql_url: str, batches: list[tuple[list[Row], str, LoadOptions]], keys: tuple[str, ...]
+    name: str, request: pytest.FixtureRequest, batches: Batches, keys: tuple[str, ...]
 ) -> None:
+    publish_all(name, request, batches, keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["postgresql", "mariadb", "duckdb", "portable"])
+@given(batches=BATCHES, keys=st.sampled_from([("k",), ("k", "n")]))
+@settings(max_examples=60, suppress_health_check=CHECKS)
+def test_many_more_batches(name: str, request: pytest.FixtureRequest, batches: Batches, keys: tuple[str, ...]) -> None:
+    publish_all(name, request, batches, keys)
+
+
+def publish_all(name: str, request: pytest.FixtureRequest, batches: Batches, keys: tuple[str, ...]) -> None:
     model = Model()
-    with tempfile.TemporaryDirectory() as name, schema_of_its_own(postgresql_url, f"same_{next(_numbers)}") as other:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place, empty_database(name, request) as other:
+        folder = Path(place)
         url = f"sqlite:///{folder / 'metrics.db'}"
         databases = [Database("sqlite", url, url), other]
         for number, (rows, strategy, options) in enumerate(batches):

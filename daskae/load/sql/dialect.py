@@ -51,8 +51,6 @@ class Dialect(Protocol):
     """SQLAlchemy's dialect, for quoting and for the names of types."""
     collation: str
     """Collation that compares texts by their code points; empty where none is needed or known."""
-    table_options: Mapping[str, Any]
-    """SQLAlchemy's options of every table that is made."""
     stage_prefixes: tuple[str, ...]
     """Words between CREATE and TABLE of a staged table."""
     rebuilds_indexes: bool
@@ -70,6 +68,10 @@ class Dialect(Protocol):
     has_isolation_levels: bool
     reserved: tuple[str, ...]
     """Beginnings of table names that are the database's own."""
+
+    @property
+    def table_options(self) -> Mapping[str, Any]:
+        """SQLAlchemy's options of every table that is made."""
 
     def check_place(self) -> None:
         """Refuse a place that cannot be written, as far as can be seen without connecting."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from daskae.load.base import TableParts
+from daskae.load.failures import mask_secrets
 from daskae.load.lock import publisher_lock
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
 from daskae.load.sql.duckdb import catalog
@@ -54,7 +55,7 @@ class DuckdbDialect:
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = url.render_as_string(hide_password=True)
+        self.target = mask_secrets(url.render_as_string(hide_password=True))
         self.timeout = timeout
         self.compiler: sa.Dialect = DuckdbEngine(paramstyle="qmark")
         # Two names of one file must lead to one lock.
@@ -89,7 +90,7 @@ class DuckdbDialect:
             yield Session(self, connection, None)
 
     def transaction(self, connection: sa.Connection) -> AbstractContextManager[None]:
-        """Snapshot isolation: what another connection changes meanwhile makes this one fail."""
+        """Snapshot isolation; of two transactions that update the same row one fails."""
         return transaction(connection)
 
     def translated(self) -> AbstractContextManager[None]:
@@ -140,7 +141,7 @@ class DuckdbDialect:
         return f"_daskae_key_{hashlib.sha256(table.encode()).hexdigest()[:32]}"
 
     def lock_tables(self, session: Session, tables: list[sa.Table]) -> None:
-        """Do nothing: other processes are kept out, and what this one changes meanwhile is noticed at the commit."""
+        """Do nothing: other processes are kept out, and an update of the same rows in this one is a conflict."""
 
     def copy(self, session: Session, stage: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch]) -> int:
         """Insert Arrow tables."""

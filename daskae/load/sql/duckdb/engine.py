@@ -1,8 +1,8 @@
 """As much of a SQLAlchemy dialect as statements of this package need, on DuckDB's own driver.
 
 The dialect that is published for DuckDB fails with SQLAlchemy 2.1 where it looks tables up; nothing is looked up here.
-Every statement commits by itself unless it stands between ``BEGIN`` and ``COMMIT``; SQLAlchemy's own begin and commit do
-nothing.
+Every statement commits by itself unless it stands between ``BEGIN`` and ``COMMIT``; SQLAlchemy's own begin and commit
+do nothing.
 """
 
 from collections.abc import Sequence
@@ -43,15 +43,18 @@ class Cursor:
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """Fetch the next row."""
-        return self._plain.fetchone()
+        row: tuple[Any, ...] | None = self._plain.fetchone()
+        return row
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
         """Fetch the next few rows."""
-        return self._plain.fetchmany(size or self.arraysize)
+        rows: list[tuple[Any, ...]] = self._plain.fetchmany(size or self.arraysize)
+        return rows
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Fetch the other rows."""
-        return self._plain.fetchall()
+        rows: list[tuple[Any, ...]] = self._plain.fetchall()
+        return rows
 
     def close(self) -> None:
         """Do nothing: the result goes with the next statement."""
@@ -79,7 +82,9 @@ class Connection:
 
 
 class _Compiler(compiler.SQLCompiler):
-    def update_from_clause(self, update_stmt: Any, from_table: Any, extra_froms: Any, from_hints: Any, **kw: Any) -> str:
+    def update_from_clause(
+        self, update_stmt: Any, from_table: Any, extra_froms: Any, from_hints: Any, **kw: Any
+    ) -> str:
         tables = (table._compiler_dispatch(self, asfrom=True, fromhints=from_hints, **kw) for table in extra_froms)
         return "FROM " + ", ".join(tables)
 
@@ -113,7 +118,8 @@ class DuckdbEngine(default.DefaultDialect):
     @classmethod
     def import_dbapi(cls) -> ModuleType:
         """Return the driver, whose exceptions these are."""
-        return duckdb
+        module: ModuleType = duckdb
+        return module
 
 
 registry.register("duckdb.daskae", __name__, "DuckdbEngine")

@@ -1,6 +1,7 @@
 """What a MariaDB database says of its tables and indexes."""
 
 import re
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +19,8 @@ _COLUMNS = """SELECT column_name AS name, column_type AS type, collation_name AS
 _STAGES = """SELECT table_name FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' AND LEFT(table_name, :size) = :prefix"""
 _INDEX = """SELECT column_name FROM information_schema.statistics WHERE table_schema = DATABASE()
-    AND table_name = :table AND CAST(table_name AS BINARY) = CAST(:table AS BINARY) AND index_name = :index AND non_unique = 0 AND sub_part IS NULL ORDER BY seq_in_index"""
+    AND table_name = :table AND CAST(table_name AS BINARY) = CAST(:table AS BINARY)
+    AND index_name = :index AND non_unique = 0 AND sub_part IS NULL ORDER BY seq_in_index"""
 
 _DECIMAL = re.compile(r"(?:decimal|numeric)\((\d+), ?(\d+)\)")
 _TEXT = re.compile(r"(longtext|varchar\((\d+)\)) collate (\S+)")
@@ -41,11 +43,12 @@ def find_table(connection: sa.Connection, name: str) -> Existing | None:
         kind = str(found.kind).lower()
         raise LoadError(f"the name of an output table belongs to a {kind}", f"{kind} {name}", hint="rename or drop it")
     rows = connection.execute(sa.text(_COLUMNS), {"name": found.name})
-    columns = (
-        FoundColumn(row.name, f"{row.type}{row.collation and f' collate {row.collation}' or ''}", bool(row.required),
-            bool(row.computed)) for row in rows
-    )  # fmt: skip
+    columns = (FoundColumn(row.name, _full_type(row), bool(row.required), bool(row.computed)) for row in rows)
     return Existing(found.name, tuple(columns))
+
+
+def _full_type(row: "sa.Row[Any]") -> str:
+    return f"{row.type} collate {row.collation}" if row.collation else str(row.type)
 
 
 def find_stages(connection: sa.Connection) -> list[str]:

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import mysql
 
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
+from daskae.load.failures import mask_secrets
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
 from daskae.load.sql.mariadb import catalog
 from daskae.load.sql.mariadb.copying import copy_rows
@@ -56,7 +57,7 @@ class MariadbDialect:
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = url.render_as_string(hide_password=True)
+        self.target = mask_secrets(url.render_as_string(hide_password=True))
         self.timeout = timeout
         self.compiler: sa.Dialect = mysql.dialect()
         self.collation = _COLLATION

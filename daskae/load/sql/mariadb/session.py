@@ -33,7 +33,9 @@ def connect(url: sa.URL, timeout: float) -> Iterator[sa.Connection]:
     try:
         with engine.connect() as connection:
             seconds = max(1, math.ceil(timeout))
-            connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}")
+            connection.exec_driver_sql(
+                f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"
+            )
             # Only at this level do the locks on rows keep others from inserting between them.
             connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection

@@ -87,7 +87,10 @@ def _within(start: bytes, rows: pa.LargeStringArray, limit: int) -> Iterator[byt
         yield from _within(start, rows.slice(half), limit)
         return
     together = pa.LargeListArray.from_arrays(pa.array([0, len(rows)], pa.int64()), rows)
-    yield b"%s (%s)" % (start, pc.binary_join(together, pa.scalar("),(", pa.large_string()))[0].as_buffer().to_pybytes())
+    yield b"%s (%s)" % (
+        start,
+        pc.binary_join(together, pa.scalar("),(", pa.large_string()))[0].as_buffer().to_pybytes(),
+    )
 
 
 def _literals(column: pa.Array, place: str) -> pa.LargeStringArray:

@@ -44,10 +44,9 @@ class Catalog:
         theirs = self._types.get(found)
         if theirs is None or _kind(theirs) != _kind(wanted):
             return False
-        ours = (getattr(wanted, "precision", None), getattr(wanted, "scale", None))
-        room = (getattr(theirs, "precision", None), getattr(theirs, "scale", None))
-        if isinstance(wanted, sa.Numeric) and None not in (*ours, *room):
-            return bool(room[1] >= ours[1] and room[0] - room[1] >= ours[0] - ours[1])
+        ours, room = _digits(wanted), _digits(theirs)
+        if isinstance(wanted, sa.Numeric) and ours and room:
+            return room[1] >= ours[1] and room[0] - room[1] >= ours[0] - ours[1]
         return True
 
     def _column(self, found: Any) -> FoundColumn:
@@ -59,6 +58,11 @@ class Catalog:
         automatic = found.get("autoincrement") is True or found.get("identity") is not None
         required = not found["nullable"] and found.get("default") is None and not automatic
         return FoundColumn(found["name"], text, required, found.get("computed") is not None)
+
+
+def _digits(type_: Kind) -> tuple[int, int] | None:
+    digits, scale = getattr(type_, "precision", None), getattr(type_, "scale", None)
+    return None if digits is None or scale is None else (digits, scale)
 
 
 def _kind(type_: Kind) -> str:

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
+from daskae.load.failures import mask_secrets
 from daskae.load.lock import publisher_lock
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
 from daskae.load.sql.portable.catalog import Catalog
@@ -57,7 +58,7 @@ class PortableDialect:
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = url.render_as_string(hide_password=True)
+        self.target = mask_secrets(url.render_as_string(hide_password=True))
         self.timeout = timeout
         self._url, self._password = url, str(url.password or "")
         self.compiler: sa.Dialect = sa.create_engine(url, poolclass=sa.NullPool).dialect

@@ -1,4 +1,4 @@
-"""How Arrow values are stored where only SQLAlchemy knows the database: in its generic types, and proven to be the same.
+"""How Arrow values are stored where only SQLAlchemy knows the database: in generic types, and proven to be the same.
 
 Databases round, cut and pad in their own ways: a time to milliseconds, an empty text to a null, a decimal to a double.
 So every batch is read back and compared, and a value that is not stored as it is makes the load fail.
@@ -32,13 +32,13 @@ def sql_type(field: pa.Field, table: str, indexed: bool, decimals: bool) -> sa.t
     choices: tuple[tuple[bool, sa.types.TypeEngine[Any]], ...] = (
         (text and indexed, sa.Unicode(KEY_LENGTH)),
         (text, sa.UnicodeText()),
-        (pa.types.is_uint64(kind), sa.Numeric(20, 0, asdecimal=decimals)),
+        (pa.types.is_uint64(kind), _numeric(20, 0, decimals)),
         (pa.types.is_integer(kind), sa.BigInteger()),
         (pa.types.is_boolean(kind), sa.Boolean()),
         (pa.types.is_floating(kind), sa.Double()),
         (pa.types.is_date32(kind), sa.Date()),
         (pa.types.is_timestamp(kind) and kind.tz is None, sa.DateTime()),
-        (exact, sa.Numeric(_DIGITS, getattr(kind, "scale", 0), asdecimal=decimals)),
+        (exact, _numeric(_DIGITS, getattr(kind, "scale", 0), decimals)),
     )
     for fits, declared in choices:
         if fits:
@@ -72,6 +72,10 @@ def require_same(schema: pa.Schema, table: str, sent: Sequence[tuple[Any, ...]],
                     allowed=repr(one),
                     hint="write to Parquet, or to SQLite, PostgreSQL, MariaDB or DuckDB",
                 )
+
+
+def _numeric(digits: int, scale: int, decimals: bool) -> sa.types.TypeEngine[Any]:
+    return sa.Numeric(digits, scale) if decimals else sa.Numeric(digits, scale, asdecimal=False)
 
 
 def _same(sent: Any, found: Any) -> bool:

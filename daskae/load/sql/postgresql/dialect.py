@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
+from daskae.load.failures import mask_secrets
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
 from daskae.load.sql.postgresql import catalog
 from daskae.load.sql.postgresql.copying import copy_rows
@@ -53,7 +54,7 @@ class PostgresqlDialect:
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = url.render_as_string(hide_password=True)
+        self.target = mask_secrets(url.render_as_string(hide_password=True))
         self.timeout = timeout
         self.compiler: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         self._password = str(url.password or "")
