@@ -72,6 +72,21 @@ def portable(tmp_path: Path) -> Database:
     return Database("portable", f"portable+sqlite:///{path}", f"sqlite:///{path}")
 
 
+# Long tests over every database: a few of them run by default on these, all of them in CI.
+_OTHERS = ("mariadb", "duckdb", "portable")
+_LONG = ("test_job", "test_faults")
+_QUICK = ("append-uncommitted", "merge-deleted:2", "brings_new_customers", "polling_reader", "another_publisher")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long tests on databases beside the first two as slow."""
+    for item in items:
+        long = Path(item.path).stem in _LONG and any(f"[{name}" in item.name for name in _OTHERS)
+        if Path(__file__).parent in item.path.parents and long and not any(name in item.name for name in _QUICK):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb", "duckdb", "portable"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Each of the databases in turn."""

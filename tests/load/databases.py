@@ -28,7 +28,7 @@ class Database:
     @property
     def ddl_around(self) -> bool:
         """Whether tables are made before the transaction that fills them."""
-        return self.name not in ("sqlite", "postgresql")
+        return self.name in ("mariadb", "portable")
 
     def sink(self, timeout: float = 30.0) -> Sink:
         return open_sink(self.url, timeout)

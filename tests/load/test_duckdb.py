@@ -1,4 +1,4 @@
-"""What is particular to DuckDB: types, names of indexes, one process at a time, and what its transactions refuse."""
+"""What is particular to DuckDB: types, one process at a time, and what its transactions refuse."""
 
 import subprocess
 import sys
@@ -13,11 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daskae.errors import LoadError, TargetBusyError
-from daskae.load.sql.duckdb.catalog import parse_index_columns
 from daskae.load.targets import open_sink
 from daskae.load.transactions import open_transaction
 
-from .building import A, B, C, build_load, one_table, shop
+from .building import A, B, build_load, one_table, shop
 from .databases import Database
 
 EVERYTHING = pa.table(
@@ -104,33 +103,15 @@ def test_a_change_of_the_same_rows_in_this_process_is_a_conflict(duckdb: Databas
     assert {row["shop"] for row in duckdb.rows("customer_metrics")} == {"north"}
 
 
-@pytest.mark.parametrize(
-    ("sql", "columns"),
-    [
-        ("CREATE UNIQUE INDEX a ON t(k);", ["k"]),
-        ('CREATE UNIQUE INDEX a ON t(k, "b c", "(x)", "y""z,");', ["k", "b c", "(x)", 'y"z,']),
-        ('CREATE UNIQUE INDEX a ON "t (x)"(k);', ["k"]),
-    ],
-)
-def test_the_columns_of_an_index_are_read_from_its_statement(sql: str, columns: list[str]) -> None:
-    assert parse_index_columns(sql) == columns
+def test_keys_that_share_a_row_are_found_without_an_index(duckdb: Database, tmp_path: Path) -> None:
+    twice = pa.table({"id": ["a", "b", "a"]})
+    with pytest.raises(LoadError, match=r"more than once(.|\n)*\(a\)"):
+        duckdb.sink().publish(one_table(tmp_path, twice, ("id",)))
+    assert duckdb.names() == set()
+    assert duckdb.query("SELECT count(*) FROM duckdb_indexes()") == [(0,)]
 
 
-def test_the_unique_index_follows_the_strategy(duckdb: Database, tmp_path: Path) -> None:
-    def index() -> list[str]:
-        return [row[0].rpartition("(")[2] for row in duckdb.query("SELECT sql FROM duckdb_indexes() "
-            "WHERE table_name = 'customer_metrics'")]  # fmt: skip
-
-    sink = duckdb.sink()
-    sink.publish(build_load(tmp_path, A, shop("north")))
-    assert index() == ["customer_id);"]
-    sink.publish(build_load(tmp_path, B, shop("south"), "append"))
-    assert index() == ["customer_id, _load_id);"]
-    sink.publish(build_load(tmp_path, C, shop("west")))
-    assert index() == ["customer_id);"]
-
-
-def test_a_large_table_is_replaced_with_its_index_in_place(duckdb: Database, tmp_path: Path) -> None:
+def test_a_table_of_several_row_groups_is_replaced(duckdb: Database, tmp_path: Path) -> None:
     for load_id, name in ((A, "north"), (B, "south")):
         receipt = duckdb.sink().publish(build_load(tmp_path, load_id, shop(name, 250_000)))
     assert receipt.changes["customer_metrics"].deleted == 250_000

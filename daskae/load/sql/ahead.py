@@ -1,9 +1,9 @@
 """Tables and indexes where they cannot be made in the transaction that publishes: before it, and after it.
 
-Some databases commit at every CREATE and ALTER, and some cannot build an index in a transaction that has deleted rows.
-There the tables, the columns they lack and the index on the keys are made first. Tables made for a load that fails are
-dropped again; columns that were added stay, empty. What has no index yet, as rows that the load takes out are in its
-way, is proven unique by a query, and gets its index afterwards; a later load makes up for an index that is missing.
+Some databases commit at every CREATE and ALTER. There the tables, the columns they lack and the index on the keys are
+made first. Tables made for a load that fails are dropped again; columns that were added stay, empty. What has no index
+yet, as rows that the load takes out are in its way, is proven unique by a query, and gets its index afterwards; a later
+load makes up for an index that is missing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,8 +49,11 @@ def require_unique_keys(session: Session, target: sa.Table, parts: TableParts, l
     columns = key_columns(parts, load)
     if not columns or has_key_index(session, target, columns):
         return
-    if found := session.connection.execute(repeated_keys(target, tuple(columns), SHOWN_KEYS)).all():
-        raise repeated_error(parts, [tuple(row)[: len(parts.keys)] for row in found])
+    query = repeated_keys(target, parts.keys, SHOWN_KEYS)
+    if load.strategy == "append":
+        query = query.where(target.c["_load_id"] == load.load_id)
+    if found := session.connection.execute(query).all():
+        raise repeated_error(parts, [tuple(row) for row in found])
 
 
 def _make(session: Session, load: Load, staged: Sequence[Staged], made: list[str]) -> None:

@@ -80,10 +80,10 @@ def _move(session: Session, load: Load, staged: Staged, again: bool) -> tuple[in
         changes = _insert(session, pair, before, again)
     else:
         changes = _by_key(session, pair, before)
-    if session.dialect.ddl_around:
-        require_unique_keys(session, target, parts, load)
-    else:
+    if _indexes_here(session):
         ensure_key_index(session, target, key_columns(parts, load))
+    else:
+        require_unique_keys(session, target, parts, load)
     _reconcile(session, pair, staged, before, changes)
     changes = replace(changes, rejected=staged.left_out(NULL_KEY), duplicates=staged.left_out(DUPLICATE_KEY))
     if load.strategy in ("replace", "append"):
@@ -110,6 +110,11 @@ def _moment(session: Session, value: datetime) -> "sa.ColumnElement[object]":
     return session.dialect.moment(naive_utc(value))
 
 
+def _indexes_here(session: Session) -> bool:
+    """Tell whether the index on the keys is made in this transaction."""
+    return session.dialect.has_key_indexes and not session.dialect.ddl_around
+
+
 def _insert(session: Session, pair: Pair, before: int, again: bool) -> Changes:
     """Replace or append: all staged rows go in."""
     deleted = 0
@@ -118,7 +123,7 @@ def _insert(session: Session, pair: Pair, before: int, again: bool) -> Changes:
     elif again:  # rows of a publish that was replaced in another table only
         deleted = session.run(strategies.delete_load(pair))
     crash_point(f"{session.dialect.name}.deleted")
-    in_place = session.dialect.ddl_around or has_key_index(session, pair.target, [*pair.keys, "_load_id"])
+    in_place = not _indexes_here(session) or has_key_index(session, pair.target, [*pair.keys, "_load_id"])
     if pair.load.strategy == "append" and not in_place:
         drop_key_index(session, pair.target)  # one on the keys alone would refuse rows
     if before == deleted and session.dialect.rebuilds_indexes:

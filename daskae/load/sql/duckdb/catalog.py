@@ -1,4 +1,4 @@
-"""What a DuckDB database says of its tables and indexes."""
+"""What a DuckDB database says of its tables."""
 
 import re
 
@@ -13,7 +13,6 @@ _TABLE = f"SELECT table_name FROM duckdb_tables() WHERE {_HERE} AND lower(table_
 _COLUMNS = f"""SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL AS required, is_generated
     FROM duckdb_columns() WHERE {_HERE} AND table_name = ? ORDER BY column_index"""
 _STAGES = f"SELECT table_name FROM duckdb_tables() WHERE {_HERE} AND starts_with(table_name, ?)"
-_INDEX = f"SELECT sql FROM duckdb_indexes() WHERE {_HERE} AND table_name = ? AND index_name = ? AND is_unique"
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
@@ -39,20 +38,6 @@ def find_table(connection: sa.Connection, name: str) -> Existing | None:
 def find_stages(connection: sa.Connection) -> list[str]:
     """List the staged tables."""
     return list(connection.exec_driver_sql(_STAGES, (STAGE_PREFIX,)).scalars())
-
-
-def index_columns(connection: sa.Connection, table: str, index: str) -> list[str]:
-    """List the columns of a unique index of this table, from its statement: the catalogue lists expressions only."""
-    sql = connection.exec_driver_sql(_INDEX, (table, index)).scalar_one_or_none()
-    return parse_index_columns(sql) if sql else []
-
-
-def parse_index_columns(sql: str) -> list[str]:
-    """Read the columns out of ``CREATE UNIQUE INDEX name ON table(a, "b c");``, the list in the last parentheses."""
-    words = [(found[1], found[2]) for found in re.finditer(r'("(?:[^"]|"")*"|[^\s,()"]+)|([(),])', sql)]
-    start = max(place for place, (_, mark) in enumerate(words) if mark == "(")
-    names = [word for word, mark in words[start:] if word and word != ";"]
-    return [name[1:-1].replace('""', '"') if name.startswith('"') else name for name in names]
 
 
 def accepts(found: str, wanted: str) -> bool:
