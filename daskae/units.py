@@ -19,6 +19,16 @@ _EXACT = Context(prec=100)
 """Sums are integers of 128 bits, 39 digits; Python's own 28 would round them."""
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d{1,3}):(\d{2}):(\d{2})")
+_SECONDS = {
+    **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86_400),
+}
+
 
 def parse_bytes(text: str | int) -> int:
     """Read a size such as ``64MiB``, ``2GB`` or ``1048576``.
@@ -40,6 +50,27 @@ def parse_bytes(text: str | int) -> int:
     if value <= 0:
         raise ValueError(f"a size must be positive, got {text!r}")
     return value
+
+
+def parse_seconds(text: str | float) -> float:
+    """Read a duration such as ``90``, ``5 minutes``, ``2h`` or Slurm's ``1-02:03:04``.
+
+    Raises
+    ------
+    ValueError
+        If it is not a number with a known unit, or is negative.
+    """
+    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
+        return float(text)
+    plain = str(text).strip().lower()
+    clock = _CLOCK.fullmatch(plain)
+    if clock is not None:
+        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    match = _DURATION.fullmatch(plain)
+    if match is None or match[2] not in _SECONDS:
+        raise ValueError(f"{text!r} is not a duration; write it like 90s, 5 minutes, 2h or 01:30:00")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def format_bytes(value: float) -> str:

@@ -23,6 +23,7 @@ from daskae.errors import DaskaeError
 if TYPE_CHECKING:
     from daskae.aggregate.aggregation import Metric
     from daskae.config import Settings
+    from daskae.load.audits import LoadCheck
     from daskae.summary import RunSummary
     from daskae.transform.steps import Step
     from daskae.validate.custom import CustomRule
@@ -37,6 +38,7 @@ def main(
     metrics: "Sequence[Metric]" = (),
     rules: "Sequence[CustomRule]" = (),
     steps: "Sequence[Step]" = (),
+    checks: "Sequence[LoadCheck]" = (),
 ) -> int:
     """Run the command.
 
@@ -50,6 +52,8 @@ def main(
         Further rules, beside those of the settings.
     steps : sequence of Step
         Further transformations, after those of the settings.
+    checks : sequence of LoadCheck
+        Further checks of what is about to be published, after those of the settings.
 
     Returns
     -------
@@ -126,7 +130,7 @@ def main(
             "fresh": fresh or None, "validation": None if profile is None else {"profile": profile},
         }  # fmt: skip
         flags = {name: value for name, value in given.items() if value is not None}
-        return _guarded(flags, config, _Output(json, quiet, verbose, dry_run), _Own(metrics, rules, steps))
+        return _guarded(flags, config, _Output(json, quiet, verbose, dry_run), _Own(metrics, rules, steps, checks))
 
     try:
         result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
@@ -138,8 +142,14 @@ def main(
 class _Own:
     """What a script of a user's own adds."""
 
-    def __init__(self, metrics: "Sequence[Metric]", rules: "Sequence[CustomRule]", steps: "Sequence[Step]") -> None:
-        self.metrics, self.rules, self.steps = metrics, rules, steps
+    def __init__(
+        self,
+        metrics: "Sequence[Metric]",
+        rules: "Sequence[CustomRule]",
+        steps: "Sequence[Step]",
+        checks: "Sequence[LoadCheck]",
+    ) -> None:
+        self.metrics, self.rules, self.steps, self.checks = metrics, rules, steps, checks
 
 
 class _Output:
@@ -184,11 +194,11 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, own: _
 def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
     from daskae.run.dry import describe_plan, plan_document, plan_without_writing
 
-    plan = plan_without_writing(settings, own.metrics, own.rules, own.steps)
+    dry = plan_without_writing(settings, own.metrics, own.rules, own.steps, own.checks)
     if output.as_json:
-        output.document(plan_document(plan, settings))
+        output.document(plan_document(dry, settings))
     else:
-        print(describe_plan(plan, settings))
+        print(describe_plan(dry, settings))
     return 0
 
 
@@ -203,7 +213,7 @@ def _run(settings: "Settings", output: _Output, own: _Own) -> int:
             stack.enter_context(attach_log_stream(sys.stderr))
         elif not output.quiet:
             listeners.append(stack.enter_context(TerminalProgress(sys.stderr)))
-        result = run_job(settings, own.metrics, listeners, own.rules, own.steps)
+        result = run_job(settings, own.metrics, listeners, own.rules, own.steps, own.checks)
     _print_summary(result.summary, output)
     return 3 if result.summary.status == "done_with_rejects" else 0
 

@@ -1,8 +1,10 @@
-"""How rules went over the runs of a work directory.
+"""How rules went over the runs of a work directory, and what was loaded into a database.
 
     python -m jobs.history [RULE] [--last N] [--json]
+    python -m jobs.history --loads --to sqlite:///metrics.db [--last N] [--json]
 
-Without a rule it lists the runs, newest last; with one, that rule in each run that had it.
+Without a rule it lists the runs, newest last; with one, that rule in each run that had it. With ``--loads`` it lists
+what the database's own ledger says, whichever machine and work directory a load came from.
 """
 
 import json
@@ -19,9 +21,11 @@ from daskae.errors import DaskaeError
 from daskae.units import format_count
 
 if TYPE_CHECKING:
+    from daskae.load.history import LoadLine
     from daskae.run.history import RuleLine, RunLine
 
 _MOST_NAMES = 3
+_DATABASE = "sqlite:///customer_metrics.db"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,16 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         rule: str | None = None,
         /,
         *,
+        loads: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+        to: str | None = None,
         last: Annotated[int, Parameter(validator=Number(gte=0), show_default=False)] = 0,
         work_dir: Path = Path(".daskae"),
         json: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     ) -> int:
-        """Show runs, or one rule over all runs, newest last.
+        """Show runs, one rule over all runs, or the loads of a database, newest last.
 
         Parameters
         ----------
         rule
             Name of a rule.
+        loads
+            Show the loads of a database.
+        to
+            The database, as the job has it. [default: sqlite:///customer_metrics.db]
         last
             Show the last so many only. [default: all]
         work_dir
@@ -67,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         json
             Print one JSON document.
         """
-        return _show(rule, last, work_dir, json)
+        if loads:
+            return _misused("--loads takes no rule") if rule else _show_loads(to or _DATABASE, last, json)
+        return _misused("--to goes with --loads") if to else _show(rule, last, work_dir, json)
 
     try:
         result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
@@ -91,6 +103,37 @@ def _show(rule: str | None, last: int, work: Path, as_json: bool) -> int:
         return error.exit_code
     print(json.dumps(document, indent=2) if as_json else text)
     return 0
+
+
+def _misused(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return 2
+
+
+def _show_loads(url: str, last: int, as_json: bool) -> int:
+    from daskae.load.history import load_history, loads_document
+
+    try:
+        lines = load_history(url, last)
+    except DaskaeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(loads_document(lines, url), indent=2) if as_json else _load_table(lines))
+    return 0
+
+
+def _load_table(lines: "Sequence[LoadLine]") -> str:
+    counts = ("inserted", "updated", "unchanged", "deleted", "rejected")
+    head = ("load", "time", "status", "strategy", *counts, "tables", "message")
+    rows = [
+        (
+            line.load_id[:8], line.ended_at.partition(".")[0], line.status, line.strategy,
+            *(format_count(line.rows[name]) if name in line.rows else "-" for name in counts),
+            _names(list(line.tables)), _printable(line.message),
+        )
+        for line in lines
+    ]  # fmt: skip
+    return _table(head, rows, "<<<<>>>>><<")
 
 
 def _run_table(lines: "Sequence[RunLine]") -> str:

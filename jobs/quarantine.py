@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None, **own_code: Sequence[Any]) -> int:
     ----------
     argv : sequence of str, optional
         Arguments without the program's name; ``sys.argv`` unless given.
-    own_code : sequences of Metric, of rules and of Step
-        ``metrics``, ``rules`` and ``steps`` of your own that the job was run with.
+    own_code : sequences of Metric, of rules, of Step and of LoadCheck
+        ``metrics``, ``rules``, ``steps`` and ``checks`` of your own that the job was run with.
 
     Returns
     -------

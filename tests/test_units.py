@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskae.units import format_bytes, format_count, format_decimal, format_seconds, parse_bytes, units_to_decimal
+from daskae.units import (
+    format_bytes,
+    format_count,
+    format_decimal,
+    format_seconds,
+    parse_bytes,
+    parse_seconds,
+    units_to_decimal,
+)
 
 
 @pytest.mark.parametrize(
@@ -113,3 +121,29 @@ def test_units_are_exact(units: int, scale: int) -> None:
 )
 def test_decimals_as_people_read_them(value: str, text: str) -> None:
     assert format_decimal(Decimal(value)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (90, 90.0),
+        (0, 0.0),
+        ("90", 90.0),
+        ("5 minutes", 300.0),
+        ("5min", 300.0),
+        ("2h", 7200.0),
+        ("1.5 hours", 5400.0),
+        ("250ms", 0.25),
+        ("1 day", 86_400.0),
+        ("01:30:00", 5400.0),
+        ("1-02:03:04", 93_784.0),
+    ],
+)
+def test_durations_are_read(text: str | float, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 fortnights", "-1s", -1, True, "1:2", "1e3s"])
+def test_texts_that_are_no_duration(text: str | float) -> None:
+    with pytest.raises(ValueError, match="is not a duration; write it like 90s"):
+        parse_seconds(text)

@@ -1,7 +1,7 @@
 """Settings: `sections` says what there is, `settings` reads it from all layers."""
 
+from daskae.config.clusters import ClusterSettings
 from daskae.config.sections import (
-    ClusterSettings,
     ColumnSettings,
     ColumnType,
     InputSettings,

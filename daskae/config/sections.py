@@ -2,16 +2,19 @@
 
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from daskae.units import parse_bytes
+from daskae.units import parse_bytes, parse_seconds
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 OnFailure = Literal["reject_row", "warn", "info", "block_run"]
 ColumnType = Literal["text", "decimal", "integer", "float", "datetime", "date", "boolean"]
+DriftPolicy = Literal["evolve", "freeze", "ignore", "quarantine"]
+MetadataName = Literal["_load_id", "_loaded_at", "_source_rows"]
 
 
 class Section(BaseModel):
@@ -178,6 +181,21 @@ class QualitySettings(Section):
     """Above this share of rejected rows the run ends with exit code 3 (the result is published all the same)."""
 
 
+class LoadCheckSettings(Section):
+    """One ``[[load.checks]]`` entry: a query that must find nothing wrong before anything becomes visible."""
+
+    name: str = Field(min_length=1)
+    sql: str = Field(min_length=1)
+    """A query; ``{staged}`` and ``{target}`` stand for the new rows and the table they go into."""
+    table: str = ""
+    """Output table that the two mean; ``{staged.kpis}`` names another one."""
+    expect: Literal["no_rows", "true"] = "no_rows"
+    """``no_rows``: every row that is found is a fault; ``true``: the query returns a single true."""
+    on_failure: Literal["block", "warn"] = "block"
+    at: Literal["before", "after"] = "before"
+    """Whether the query sees the target before or after the new rows came in."""
+
+
 class LoadSettings(Section):
     """``[load]``: what the keys of the result mean in the target, and how long to wait for it."""
 
@@ -192,22 +210,17 @@ class LoadSettings(Section):
     """What a merge does with rows of the target whose keys the result does not hold."""
     only_if_newer: str = ""
     """Column that must be greater before an upsert or a merge changes an existing row."""
+    on_drift: DriftPolicy = "evolve"
+    """What happens where a table has other columns than the result: ``evolve`` adds columns and widens types,
+    ``freeze`` refuses, ``ignore`` leaves such columns out, ``quarantine`` leaves out and keeps the rows with a value in
+    them."""
+    drift: dict[str, DriftPolicy] = {}
+    """The same for single columns: ``name = "policy"``."""
+    metadata: list[MetadataName] | dict[MetadataName, str] = list(get_args(MetadataName))
+    """Columns added to every table: a list of those that are wanted, or a table of the names they get."""
+    checks: list[LoadCheckSettings] = []
     timeout_seconds: float = Field(30, ge=0)
     """How long to wait while somebody else writes to the target."""
-
-
-class ClusterSettings(Section):
-    """``[cluster]``: how the engine is started and watched."""
-
-    inline_below: Bytes = 1 << 30
-    """Inputs smaller than this run in this process, on all cores, where no cluster was asked for."""
-    worker_ttl: str = "60s"
-    """Silence after which a worker is taken for lost."""
-    start_timeout: str = "120s"
-    """How long to wait for the first worker."""
-    retries: int = Field(3, ge=0)
-    dashboard: bool = False
-    """Serve Dask's dashboard, on the loopback address only."""
 
 
 class WorkSettings(Section):

@@ -18,9 +18,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from daskae.config.clusters import ClusterSettings
 from daskae.config.sections import (
     Bytes,
-    ClusterSettings,
     ColumnSettings,
     InputSettings,
     LoadSettings,

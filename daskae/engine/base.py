@@ -4,13 +4,33 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from daskae.config import ClusterSettings
 from daskae.errors import DaskaeError, EngineError
-from daskae.monitor.memory import PeakMeter
+from daskae.monitor.cgroup import cpu_limit
+from daskae.monitor.memory import PeakMeter, available_memory
 
-AUTO, INLINE, LOCAL = "auto", "inline", "local"
+AUTO, INLINE, LOCAL, SLURM, KUBERNETES = "auto", "inline", "local", "slurm", "kubernetes"
+
+
+def look_at_nothing(_: Any) -> None:
+    """Find everything in order."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run asks of every worker before its first task."""
+
+    projected_bytes: int = 0
+    """Memory that one task is expected to need at most."""
+    work_dir: Path | None = None
+    """Folder that driver and workers share."""
+    look: Callable[[Any], None] = look_at_nothing
+    """Called on every worker with ``inputs``; raises a DaskaeError where one cannot be read."""
+    inputs: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +83,36 @@ def task_failure(function: Callable[..., Any], item: Any, error: Exception) -> D
 
 
 def cores() -> int:
-    """Return the processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the processors this process may use: those there are, its affinity, and what a cgroup grants of them."""
+    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = cpu_limit()
+    return present if granted is None else max(1, min(present, int(granted)))
+
+
+def local_workers(asked: int | None, projected_bytes: int) -> int:
+    """Return the worker processes for this machine: as asked, else one a core, as far as there is memory for them."""
+    if asked is not None:
+        return asked
+    fitting = shared_memory() // projected_bytes if projected_bytes else cores()
+    return max(1, min(cores(), fitting))
+
+
+def shared_memory() -> int:
+    """Return the bytes that all tasks of this machine together may use."""
+    return int(available_memory() * 0.9)
+
+
+def allowed_memory(name: str, settings: ClusterSettings, workers: int, limit: int | None) -> int | None:
+    """Return the bytes a task may use, None where only the workers know."""
+    if limit is not None:
+        return limit
+    if name == INLINE:
+        return shared_memory()
+    if name == LOCAL:
+        return shared_memory() // workers
+    if name == SLURM:
+        return settings.slurm.memory // settings.slurm.processes
+    return settings.kubernetes.memory if name == KUBERNETES and settings.kubernetes.create else None
 
 
 def choose_engine(asked: str, input_bytes: int, inline_below: int) -> tuple[str, str]:

@@ -1,14 +1,32 @@
 """From a name to an engine, importing Dask only where it is used."""
 
 from daskae.config import ClusterSettings
-from daskae.engine.base import INLINE, LOCAL, Engine
+from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, Engine, Needs
 from daskae.errors import SettingsError
+
+_ADDRESSES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
+_NEEDS_NOTHING = Needs()
 
 
 def create_engine(
-    name: str, settings: ClusterSettings, workers: int | None = None, memory_limit: int | None = None
+    name: str,
+    settings: ClusterSettings,
+    workers: int | None = None,
+    memory_limit: int | None = None,
+    needs: Needs = _NEEDS_NOTHING,
 ) -> Engine:
-    """Make the engine of a name: ``inline``, ``local``, ``tcp://…``, ``tls://…`` or a scheduler file.
+    """Make the engine of a name: ``inline``, ``local``, ``slurm``, ``kubernetes``, an address or a scheduler file.
+
+    Parameters
+    ----------
+    name : str
+    settings : ClusterSettings
+    workers : int, optional
+        Threads or worker processes; by default one a core of this machine, or what the cluster's settings say.
+    memory_limit : int, optional
+        Bytes a worker of this machine may use.
+    needs : Needs
+        What is checked on every worker before the first task.
 
     Raises
     ------
@@ -19,10 +37,11 @@ def create_engine(
         from daskae.engine.inline import InlineEngine
 
         return InlineEngine(workers)
-    if name == LOCAL or name.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://")) or name.endswith(".json"):
+    if name in (LOCAL, SLURM, KUBERNETES) or name.startswith(_ADDRESSES) or name.endswith(".json"):
         from daskae.engine.dask import DaskEngine
 
-        return DaskEngine(name, settings, workers, memory_limit)
+        return DaskEngine(name, settings, workers, memory_limit, needs)
     raise SettingsError(
-        "unknown cluster", "--cluster", name, "auto, inline, local, tcp://…, tls://…, a scheduler FILE.json"
-    )
+        "unknown cluster", "--cluster", name,
+        "auto, inline, local, slurm, kubernetes, tcp://…, tls://…, a scheduler FILE.json",
+    )  # fmt: skip

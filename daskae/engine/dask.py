@@ -1,4 +1,4 @@
-"""Tasks on a Dask cluster: worker processes of this machine, or a scheduler somewhere else.
+"""Tasks on a Dask cluster; :mod:`daskae.engine.clusters` has the kinds there are.
 
 Only a few tasks a worker are handed to the scheduler at once, so its memory does not grow with their number. Tasks get
 records and file names and return records, so a lost worker loses only what it was running; Dask retries that.
@@ -6,8 +6,6 @@ records and file names and return records, so a lost worker loses only what it w
 
 import contextlib
 import itertools
-import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -17,29 +15,32 @@ import distributed
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import LOCAL, Outcome, cores, measured, task_failure
+from daskae.engine.base import LOCAL, Needs, Outcome, cores, measured, task_failure
+from daskae.engine.clusters import connect
+from daskae.engine.parcel import pack, unpack
+from daskae.engine.probe import probe_workers
+from daskae.engine.started import THREAD_VARIABLES
 from daskae.errors import DaskaeError, EngineError, WorkersUnavailableError
-from daskae.monitor.memory import available_memory
 
 _IN_FLIGHT = 3
 """Tasks handed out for each slot: one running, the next ones there when it ends."""
-_THREADS = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "ARROW_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_NEEDS_NOTHING = Needs()
 
 
 def dask_settings(settings: ClusterSettings) -> dict[str, Any]:
     """Return Dask's settings against lost workers and silent waits.
 
-    By default a worker that needs more than 15 s to restart is given up for ever, and a client without workers waits
-    without end.
+    By default a worker that needs more than 15 s to restart is given up, and a client without workers waits without
+    end.
     """
     return {
-        "distributed.deploy.lost-worker-timeout": "5 minutes",
+        "distributed.deploy.lost-worker-timeout": f"{settings.replace_after}s",
         "distributed.scheduler.no-workers-timeout": settings.start_timeout,
         "distributed.scheduler.worker-ttl": settings.worker_ttl,
         "distributed.scheduler.allowed-failures": settings.retries,
         "distributed.nanny.pre-spawn-environ": {
             **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
-            **_THREADS,
+            **dict.fromkeys(THREAD_VARIABLES, "1"),
             **ALLOCATOR_ENVIRONMENT,
         },
         "distributed.comm.timeouts.connect": "60s",
@@ -54,33 +55,37 @@ class DaskEngine:
     Parameters
     ----------
     target : str
-        ``local`` for worker processes here, a scheduler address (``tcp://…``, ``tls://…``) or a scheduler file.
+        ``local``, ``slurm``, ``kubernetes``, a scheduler address (``tcp://…``, ``tls://…``) or a scheduler file.
     settings : ClusterSettings
     workers : int, optional
-        Worker processes of a local cluster; by default one a core.
+        Worker processes of a cluster that is started; by default what its settings say, or one a core.
     memory_limit : int, optional
         Bytes a local worker may use; by default an equal share of what is free.
+    needs : Needs
+        What is checked on every worker before the first task.
     """
 
     def __init__(
-        self, target: str, settings: ClusterSettings, workers: int | None = None, memory_limit: int | None = None
+        self,
+        target: str,
+        settings: ClusterSettings,
+        workers: int | None = None,
+        memory_limit: int | None = None,
+        needs: Needs = _NEEDS_NOTHING,
     ) -> None:
         self.name = LOCAL if target == LOCAL else "dask"
-        self._target, self._settings = target, settings
+        self._target, self._settings, self._needs = target, settings, needs
+        self._workers, self._memory_limit = workers, memory_limit
         self.slots = workers or cores()
-        self._memory_limit = memory_limit
         self._stack = contextlib.ExitStack()
         self._calls = itertools.count()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(dask_settings(self._settings)))
-            if self._target == LOCAL:
-                cluster = stack.enter_context(self._local_cluster())
-                self._client = stack.enter_context(distributed.Client(cluster))
-            else:
-                self._client = stack.enter_context(self._remote_client())
-            self._wait_for_workers()
+            connected = connect(self._target, self._settings, self._workers, self._memory_limit, self._needs, stack)
+            self._client, self.slots = connected.client, connected.slots
+            probe_workers(self._client, self._needs)
             self._stack = stack.pop_all()
         return self
 
@@ -94,44 +99,10 @@ class DaskEngine:
         """Address of the dashboard, empty when it is off."""
         return str(self._client.dashboard_link) if self._settings.dashboard else ""
 
-    def _local_cluster(self) -> Any:
-        limit = self._memory_limit or int(available_memory() * 0.9) // self.slots
-        return distributed.LocalCluster(
-            n_workers=self.slots,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=limit,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        )
-
-    def _remote_client(self) -> Any:
-        is_file = os.path.exists(self._target)
-        options: dict[str, Any] = {"scheduler_file": self._target} if is_file else {"address": self._target}
-        try:
-            return distributed.Client(timeout=self._settings.start_timeout, **options)
-        except (OSError, TimeoutError, TypeError, ValueError) as error:
-            raise WorkersUnavailableError(
-                "no scheduler answers", self._target, str(error)[:200], "a running Dask scheduler",
-                "start it, or leave --cluster out to run on this machine",
-            ) from error  # fmt: skip
-
-    def _wait_for_workers(self) -> None:
-        try:
-            self._client.wait_for_workers(1, timeout=self._settings.start_timeout)
-        except TimeoutError as error:
-            raise WorkersUnavailableError(
-                "no worker came", self._target, "0 workers", f"one within {self._settings.start_timeout}"
-            ) from error
-        if self._target != LOCAL:
-            threads = sum(self._client.nthreads().values())
-            self.slots = max(1, threads)
-
     def run(self, function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Outcome]:
         """Run tasks, a few for each slot at a time."""
         call, name = next(self._calls), function.__name__
+        parcel = pack(shared, by_value=self._target != LOCAL)
         waiting = iter(enumerate(items))
         pending: dict[Any, Any] = {}
         completed = distributed.as_completed(raise_errors=False)
@@ -140,7 +111,7 @@ class DaskEngine:
             entry = next(waiting, None)
             if entry is not None:
                 future = self._client.submit(
-                    measured, entry[0], function, entry[1], shared, key=f"{name}-{call}-{entry[0]}", pure=False
+                    _run_packed, entry[0], function, entry[1], parcel, key=f"{name}-{call}-{entry[0]}", pure=False
                 )
                 pending[future] = entry[1]
                 completed.add(future)
@@ -156,6 +127,10 @@ class DaskEngine:
                 yield outcome
         finally:
             self._client.cancel(list(pending))
+
+
+def _run_packed(index: int, function: Callable[..., Any], item: Any, parcel: bytes) -> Outcome:
+    return measured(index, function, item, unpack(parcel))
 
 
 def _result(future: Any, function: Callable[..., Any], item: Any) -> Outcome:

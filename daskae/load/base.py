@@ -13,12 +13,16 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
+from daskae.load.audits import LoadCheck
+from daskae.load.shape import Drift, Metadata
+
 Strategy = Literal["replace", "append", "upsert", "merge"]
 NullKeys = Literal["reject", "match", "error"]
 OnMissing = Literal["keep", "delete", "flag"]
 
-METADATA_COLUMNS = ("_load_id", "_loaded_at", "_source_rows")
-"""Added by every sink to every table; the only columns that differ between two runs over the same input."""
+METADATA_COLUMNS = Metadata().names
+"""Added by every sink to every table unless told otherwise; the only columns that differ between two runs over the same
+input."""
 
 FLAG_COLUMNS = ("_is_active", "_inactive_since")
 """Added where a merge flags rows that left the source."""
@@ -82,6 +86,10 @@ class Load:
     options: LoadOptions = LoadOptions()
     rejects: Path | None = None
     """Folder for the rows that are left out; they are only counted where there is none."""
+    drift: Drift = field(default_factory=Drift)
+    metadata: Metadata = field(default_factory=Metadata)
+    checks: tuple[LoadCheck, ...] = ()
+    """Run before anything becomes visible, in databases only."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Changes:
     flagged: int = 0
     """Rows marked as no longer active."""
     rejected: int = 0
-    """Rows of the batch left out for a null in their key."""
+    """Rows of the batch left out for a null in their key, or a value that the table has no column for."""
     duplicates: int = 0
     """Rows of the batch left out for another row with their key."""
 
@@ -131,6 +139,8 @@ class Receipt:
     rejected: tuple[Rejected, ...] = ()
     seconds: float = 0.0
     """Time the publish took."""
+    warnings: tuple[str, ...] = ()
+    """Checks that failed and do not block."""
 
 
 class Sink(Protocol):

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from daskae.errors import LoadError
-from daskae.load.base import METADATA_COLUMNS, Load, TableParts
+from daskae.load.base import Load, TableParts
+from daskae.load.shape import Drift, Metadata
 
 
 def check_load(load: Load) -> None:
@@ -20,10 +21,18 @@ def check_load(load: Load) -> None:
     """
     for name in _repeated(table.name for table in load.tables):
         raise LoadError("two tables of this load have the same name", where=f"table {name}")
+    if load.strategy == "append" and load.metadata.load_id is None:
+        raise LoadError(
+            "an append needs the column that says which load brought a row",
+            where="[load] metadata",
+            got=", ".join(load.metadata.names) or "no columns",
+            allowed="_load_id among them, under any name",
+            hint="without it the same load could be added twice; or use the strategy replace, upsert or merge",
+        )
     for table in load.tables:
-        for name in (table.name, *table.schema.names):
+        for name in (table.name, *table.schema.names, *load.metadata.names):
             _check_text(name, table.name)
-        _check_columns(table)
+        _check_columns(table, load.metadata)
 
 
 def check_files_strategy(load: Load) -> None:
@@ -32,8 +41,19 @@ def check_files_strategy(load: Load) -> None:
     Raises
     ------
     LoadError
-        For an upsert or a merge.
+        For an upsert or a merge, and for settings that only a database can follow.
     """
+    named = {
+        "checks": bool(load.checks),
+        "metadata": load.metadata != Metadata(),
+        "on_drift or drift": load.drift != Drift(),
+    }
+    for setting in (name for name, given in named.items() if given):
+        raise LoadError(
+            "a folder of Parquet files does not take this setting",
+            where=f"[load] {setting}",
+            hint="leave it out, or load into a database, such as sqlite:///metrics.db",
+        )
     if load.strategy not in ("replace", "append"):
         raise LoadError(
             "a folder of Parquet files takes whole tables only",
@@ -44,12 +64,12 @@ def check_files_strategy(load: Load) -> None:
         )
 
 
-def _check_columns(table: TableParts) -> None:
+def _check_columns(table: TableParts, metadata: Metadata) -> None:
     where = f"table {table.name}"
     if not table.schema.names:
         raise LoadError("a table needs at least one column", where=where)
-    for name in _repeated((*table.schema.names, *METADATA_COLUMNS)):
-        taken = name.casefold() in METADATA_COLUMNS
+    for name in _repeated((*table.schema.names, *metadata.names)):
+        taken = name.casefold() in map(str.casefold, metadata.names)
         what = "a column has the name of a metadata column" if taken else "two columns have the same name"
         raise LoadError(what, where=f"{where}, column {name}", hint="rename the column")
     if missing := [key for key in table.keys if key not in table.schema.names]:

@@ -15,6 +15,7 @@ import pyarrow.csv as pacsv
 
 from daskae.batch import Broken
 from daskae.read.dialect import WHITESPACE, Dialect
+from daskae.read.frames import to_frame
 from daskae.read.marks import ends_in_escape, with_long_delimiter, with_short_delimiter
 from daskae.read.records import Records
 
@@ -78,8 +79,8 @@ def _unparsable(text: bytes, records: Records, dialect: Dialect) -> list[Broken]
         found[last] = Broken(last, "malformed_quoting", "an escape is the last character of the input")
     if not _is_utf8(text):
         # An error's position costs a copy of all that follows it, so each record with more than ASCII is tried alone.
-        high = np.maximum.reduceat(np.frombuffer(text, np.uint8), records.starts) > 127
-        for row in np.flatnonzero(high).tolist():
+        high = np.flatnonzero(np.frombuffer(text, np.uint8) > 127)
+        for row in np.unique(np.searchsorted(records.starts, high, side="right") - 1).tolist():
             if not _is_utf8(text[int(records.starts[row]) : int(records.ends[row])]):
                 invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
                 found.setdefault(row, invalid)
@@ -147,5 +148,5 @@ def _parse(
             check_utf8=False,
         ),
     )
-    cells = pl.DataFrame(pl.from_arrow(table))
+    cells = to_frame(table)
     return with_long_delimiter(cells, delimiter, dialect) if quoted else cells, wrong

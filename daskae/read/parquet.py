@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 from daskae.batch import Batch, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
+from daskae.read.frames import to_frame
 from daskae.read.source import RangeReader, file_size_and_identity, hash_range, is_url, reading
 
 BATCH_ROWS = 131_072
+_ENCODER = json.JSONEncoder(default=str, ensure_ascii=False)
 
 
 def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterator[Batch]:
@@ -30,7 +32,7 @@ def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterat
         with reading(segment.path), pq.ParquetFile(_opened(segment.path), page_checksum_verification=True) as file:
             done = 0
             for piece in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
-                cells = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([piece])))
+                cells = to_frame(pa.Table.from_batches([piece]))
                 whole = piece.select(list(segment.columns)) if set(columns) == set(segment.columns) else None
                 yield Batch(cells, cells.height, _RawRows(segment, done, whole), (Span(index, cells.height),))
                 done += cells.height
@@ -72,7 +74,7 @@ class _RawRows:
 
 def as_json(row: dict[str, Any]) -> str:
     """Write a row of a typed source as text; values without a JSON form are written as Python writes them."""
-    return json.dumps(row, default=str, ensure_ascii=False)
+    return _ENCODER.encode(row)
 
 
 def scan_parquet(path: str, label: str, block_size: int) -> list[Segment]:

@@ -179,7 +179,7 @@ def _quoted_ends(data: bytes, lines: Offsets, dialect: Dialect, final: bool) -> 
     at, count = quotes.positions, len(quotes.positions)
     if min(len(wrong) for wrong in quotes.wrong) * _MANY > len(lines) + _MANY:
         return _matched_ends(data, dialect, final)
-    before = np.searchsorted(at, lines)
+    before = np.cumsum(np.bincount(np.searchsorted(lines, at, side="right"), minlength=len(lines))[: len(lines)])
     keep = np.zeros(len(lines), bool)
     malformed: list[int] = []
     base = first = start = 0

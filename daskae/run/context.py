@@ -14,6 +14,7 @@ from daskae.aggregate.aggregation import Metric
 from daskae.config import Settings
 from daskae.errors import InputError
 from daskae.events import Event, Listener, Stage, StageDone, StageStarted
+from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
@@ -38,6 +39,8 @@ class RunContext:
     """Rules written in Python, beside those of the settings."""
     own_steps: tuple[Step, ...] = ()
     """Steps written in Python, beside those of the settings."""
+    load_checks: tuple[LoadCheck, ...] = ()
+    """Checks of the load written in Python, beside those of the settings."""
     dry: bool = False
     """Whether nothing may be written."""
     run_id: str = ""

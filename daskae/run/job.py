@@ -15,16 +15,19 @@ import pyarrow as pa
 from daskae.aggregate.aggregation import Metric
 from daskae.aggregate.customer import BUILT_IN
 from daskae.config import Settings
+from daskae.engine.base import Needs
 from daskae.engine.create import create_engine
 from daskae.engine.frames import to_dask_dataframe
 from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError
 from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
 from daskae.exchange import MANIFEST
+from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
 from daskae.load.failures import mask_secrets
 from daskae.monitor.history import EventLog
 from daskae.monitor.logfile import LogEvents, attach_log_file
 from daskae.pipeline import plan_run, run_plan
+from daskae.read.reachable import look_at_sources, some_sources
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
 from daskae.run.record import write_record
@@ -108,13 +111,17 @@ def make_context(
     listeners: Sequence[Listener] = (),
     rules: Sequence[CustomRule] = (),
     steps: Sequence[Step] = (),
+    checks: Sequence[LoadCheck] = (),
 ) -> RunContext:
     """Return the context of a new run; nothing is written yet."""
 
     def engine(plan: Plan) -> Any:
-        return create_engine(plan.engine, settings.cluster, settings.workers, settings.memory_limit)
+        needs = Needs(
+            plan.projected_bytes, settings.work_dir.absolute(), look_at_sources, some_sources(plan.source.segments)
+        )
+        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs)
 
-    return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps))
+    return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
 
 
 def run_job(
@@ -123,6 +130,7 @@ def run_job(
     listeners: Sequence[Listener] = (),
     rules: Sequence[CustomRule] = (),
     steps: Sequence[Step] = (),
+    checks: Sequence[LoadCheck] = (),
 ) -> RunResult:
     """Run a job to its end.
 
@@ -137,13 +145,15 @@ def run_job(
         Further rules, beside those of the settings.
     steps : sequence of Step
         Further transformations, after those of the settings.
+    checks : sequence of LoadCheck
+        Further checks of what is about to be published, after those of the settings.
 
     Raises
     ------
     DaskaeError
         The target is as it was; ``error.summary`` is what is known of the run.
     """
-    context = make_context(settings, metrics, listeners, rules, steps)
+    context = make_context(settings, metrics, listeners, rules, steps, checks)
     with ExitStack() as stack:
         _open_records(context, stack)
         context.emit(

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daskae.config import Settings
-from daskae.engine.base import INLINE, choose_engine, cores
+from daskae.engine.base import INLINE, LOCAL, allowed_memory, choose_engine, cores, local_workers
 from daskae.errors import PlanError
 from daskae.events import PlanReady
 from daskae.exchange import SLOTS, files_are_whole, load_manifest
-from daskae.monitor.memory import available_memory
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
@@ -53,7 +52,10 @@ class Plan:
     engine: str
     engine_reason: str
     memory: tuple[MemoryTerm, ...]
-    allowed_bytes: int
+    allowed_bytes: int | None
+    """Memory a task may use; None where only the workers know, which are asked before the first task."""
+    workers: int | None
+    """Threads or worker processes; None for what the cluster's settings say."""
 
     @property
     def projected_bytes(self) -> int:
@@ -86,8 +88,11 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
     memory = project_memory(refs, source, buckets, engine, settings) + _dimension_terms(spec)
-    allowed = settings.memory_limit or _share(engine, settings)
-    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed)
+    workers = settings.workers
+    if engine == LOCAL:
+        workers = local_workers(settings.workers, sum(term.nbytes for term in memory))
+    allowed = allowed_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
+    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers)
     _require_fit(plan)
     warn_of_steps(spec.steps, context)
     context.emit(PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine))
@@ -218,13 +223,8 @@ def _dimension_terms(spec: Spec) -> tuple[MemoryTerm, ...]:
     return (MemoryTerm("dimensions that steps look up", 3 * held),) if held else ()
 
 
-def _share(engine: str, settings: Settings) -> int:
-    free = int(available_memory() * 0.9)
-    return free if engine == INLINE else free // (settings.workers or cores())
-
-
 def _require_fit(plan: Plan) -> None:
-    if plan.projected_bytes <= plan.allowed_bytes:
+    if plan.allowed_bytes is None or plan.projected_bytes <= plan.allowed_bytes:
         return
     worst = max(plan.memory, key=lambda term: term.nbytes)
     terms = "; ".join(f"{term.name} {format_bytes(term.nbytes)}" for term in plan.memory)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from daskae.config import Settings
-from daskae.engine.base import choose_engine
+from daskae.engine.base import Needs, choose_engine
 from daskae.engine.create import create_engine
 from daskae.errors import ExchangeError, InputError
 from daskae.events import Listener, RunFinished, TaskDone
@@ -18,6 +18,7 @@ from daskae.profile.hints import reading_hints
 from daskae.profile.scan import Reading
 from daskae.profile.state import TableState
 from daskae.profile.suggest import Suggestion, suggest_settings
+from daskae.read.reachable import look_at_sources, some_sources
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, discover
 from daskae.run.overlay import correct
@@ -105,8 +106,9 @@ def _profile_source(source: Source, context: RunContext) -> TableState:
     todo = [task for task in tasks if settings.fresh or load_manifest(task.folder) is None]
     name, _ = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     nbytes = sum(task.ref.nbytes for task in todo)
+    needs = Needs(0, context.work, look_at_sources, some_sources(source.segments))
     with (
-        create_engine(name, settings.cluster, settings.workers, settings.memory_limit) as engine,
+        create_engine(name, settings.cluster, settings.workers, settings.memory_limit, needs) as engine,
         context.stage("profile", len(todo), len(tasks) - len(todo), nbytes),
     ):
         for outcome in engine.run(profile_partition, todo, source.dialect, reading):

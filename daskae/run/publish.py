@@ -6,7 +6,9 @@ from daskae.config import Settings
 from daskae.events import Warned
 from daskae.exchange import file_checksum
 from daskae.hashing import digest_texts
+from daskae.load.audits import LoadCheck
 from daskae.load.base import Load, LoadOptions, Receipt, Sink, TableParts
+from daskae.load.shape import Drift, Metadata
 from daskae.load.targets import open_sink
 from daskae.run.context import RunContext
 from daskae.run.gate import Outcome
@@ -22,7 +24,7 @@ def preflight(plan: Plan, context: RunContext) -> Sink:
     LoadError, SettingsError
     """
     sink = open_sink(context.settings.to, context.settings.load.timeout_seconds)
-    sink.preflight(_load(context, "preflight", 0, empty_tables(plan.spec)))
+    sink.preflight(make_load(context, "preflight", 0, empty_tables(plan.spec)))
     return sink
 
 
@@ -35,16 +37,19 @@ def publish(sink: Sink, plan: Plan, outcome: Outcome, context: RunContext) -> Re
 
     Raises
     ------
-    LoadError, TargetBusyError
+    LoadError, GateError, TargetBusyError
     """
     with context.stage("publish"):
         tables = finished_tables(plan.spec, outcome, context.run_dir)
-        load = _load(context, content_id(tables, load_options(context.settings)), outcome.rows.read, tables)
+        load_id = content_id(tables, load_options(context.settings), drift_policies(context.settings))
+        load = make_load(context, load_id, outcome.rows.read, tables)
         context.load_id, context.tables = load.load_id, tables
         receipt = sink.preflight(load) or sink.publish(load)
         for rejected in receipt.rejected:
             reason = rejected.reason.replace("_", " ")
             context.emit(Warned(f"{rejected.rows} rows of {rejected.table} left out ({reason}): {rejected.file}"))
+        for text in receipt.warnings:
+            context.emit(Warned(f"a check of the load does not hold: {text}"))
         return receipt
 
 
@@ -54,17 +59,43 @@ def load_options(settings: Settings) -> LoadOptions:
     return LoadOptions(load.duplicates, load.null_keys, tuple(load.update_columns), load.on_missing, load.only_if_newer)
 
 
-def _load(context: RunContext, load_id: str, source_rows: int, tables: tuple[TableParts, ...]) -> Load:
+def drift_policies(settings: Settings) -> Drift:
+    """Return what the settings say about tables with other columns than the result."""
+    return Drift(settings.load.on_drift, dict(settings.load.drift))
+
+
+def metadata_columns(settings: Settings) -> Metadata:
+    """Return the metadata columns that the settings ask for, under the names they give them."""
+    given = settings.load.metadata
+    names = dict(given) if isinstance(given, dict) else {name: str(name) for name in given}
+    return Metadata(names.get("_load_id"), names.get("_loaded_at"), names.get("_source_rows"))
+
+
+def load_checks(context: RunContext) -> tuple[LoadCheck, ...]:
+    """Return the checks of the settings, then those written in Python."""
+    fields = (one.model_dump() for one in context.settings.load.checks)
+    return (*(LoadCheck(**given) for given in fields), *context.load_checks)
+
+
+def make_load(context: RunContext, load_id: str, source_rows: int, tables: tuple[TableParts, ...]) -> Load:
+    """Say what is to be loaded, and how."""
     started: datetime = context.started.replace(tzinfo=None, microsecond=0)
+    settings = context.settings
     return Load(
-        load_id, context.run_id, context.settings.strategy, source_rows, started, tables,
-        load_options(context.settings), context.run_dir / "left_out",
+        load_id, context.run_id, settings.strategy, source_rows, started, tables, load_options(settings),
+        context.run_dir / "left_out", drift_policies(settings), metadata_columns(settings), load_checks(context),
     )  # fmt: skip
 
 
-def content_id(tables: tuple[TableParts, ...], options: LoadOptions | None = None) -> str:
-    """Return the identity of finished tables: names, schemas, content, and options other than the usual ones."""
+def content_id(
+    tables: tuple[TableParts, ...], options: LoadOptions | None = None, drift: Drift | None = None
+) -> str:  # fmt: skip
+    """Return the identity of finished tables: names, schemas, content, and options other than the usual ones.
+
+    Checks and metadata columns are no part of it: with others, the same load is still the same.
+    """
     texts = [] if options in (None, LoadOptions()) else [repr(options)]
+    texts += drift.identity() if drift else ()
     for table in tables:
         texts += [table.name, str(table.schema), *(file_checksum(path)[1] for path in table.files)]
     return digest_texts(*texts)[:32]

@@ -64,6 +64,7 @@ def _own_code(context: RunContext) -> dict[str, list[str]]:
         "metrics": [item.name for item in context.metrics if item.name not in built_in],
         "rules": [item.name for item in context.custom_rules],
         "steps": [item.name for item in context.own_steps],
+        "checks": [item.name for item in context.load_checks],
     }
 
 

@@ -73,7 +73,7 @@ def require_repeatable(record: RunRecord, overrides: dict[str, Any], own_code: d
     missing = [name for kind, names in record.own_code.items() for name in names if name not in own_code.get(kind, [])]
     if missing:
         raise SettingsError(
-            "the run had metrics, rules or steps of your own code", f"run {record.run_id}", ", ".join(missing),
+            "the run had metrics, rules, steps or checks of your own code", f"run {record.run_id}", ", ".join(missing),
             hint="use --no-run, then run your script again: corrections count in every run of this work directory",
         )  # fmt: skip
     if overrides.get("strategy", record.settings["strategy"]) == "append":

@@ -171,8 +171,8 @@ class _Output:
         columns.append(pl.Series("seq", self.total + checked.rows, dtype=pl.UInt32))
         columns.append(pl.Series("slot", slots_of(hash_text(table["customer_id"]))))
         if spec.drops_repeated_rows:
-            hashes = [batch.cells.hash_rows(seed).alias(f"row_hash_{seed}") for seed in (0, 1)]
-            columns += hashes if checked.mask is None else [item.filter(checked.mask) for item in hashes]
+            hashes = batch.cells.hash_rows().alias("row_hash")
+            columns.append(hashes if checked.mask is None else hashes.filter(checked.mask))
         for i, rule in enumerate(spec.keyed_rules):
             keys = table.select(pl.col(name).cast(pl.String) for name in rule.columns)
             columns.append(keys.hash_rows().alias(f"key_hash_{i}"))
@@ -195,7 +195,7 @@ class _Output:
         frame = pl.concat(self._held, rechunk=True)
         self._held, self._held_bytes = [], 0
         slots = frame["slot"].to_numpy()
-        hashes = ["row_hash_0", "row_hash_1"] if self.spec.drops_repeated_rows else []
+        hashes = ["row_hash"] if self.spec.drops_repeated_rows else []
         self._rows.append(frame.select([*self.spec.kept_columns, "seq", *hashes]), slots)
         for i, rule in enumerate(self.spec.keyed_rules):
             names = [f"key_{i}_{j}" for j in range(len(rule.columns))]

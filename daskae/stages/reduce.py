@@ -141,16 +141,20 @@ def _without_repeated(
 
 
 def _repeats_a_row(lines: pl.DataFrame, layout: Layout) -> pl.Series:
-    """Whether all raw fields of a row equal an earlier row's, by two independent 64-bit hashes of them."""
-    hashes = ["row_hash_0", "row_hash_1"]
-    twice = repeated_values(lines["row_hash_0"])
+    """Whether all raw fields of a row equal an earlier row's.
+
+    Customer, time and amount are compared by value, all other fields by a 64-bit hash of the row: two rows are taken
+    for one by mistake only if the former are equal and the hashes of different rows too, once in 2**64 such pairs.
+    """
+    same = ["row_hash", CODE, "order_date", "amount"]
+    twice = repeated_values(lines["row_hash"])
     result = pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
     if not len(twice):
         return result
-    rows = lines["row_hash_0"].is_in(twice.implode()).arg_true()
-    some = lines.select("part", "seq", *hashes)[rows]
+    rows = lines["row_hash"].is_in(twice.implode()).arg_true()
+    some = lines.select("part", "seq", *same)[rows]
     some = some.with_columns(_positions(some, layout))
-    later = some.select(pl.col(POSITION) > pl.col(POSITION).min().over(hashes)).to_series()
+    later = some.select(pl.col(POSITION) > pl.col(POSITION).min().over(same)).to_series()
     return result.scatter(rows, later)
 
 

@@ -21,7 +21,7 @@ from daskae.transform.operations import ReadyStep, UserFunction
 from daskae.transform.ready import Steps
 from daskae.validate.rules import ALL_COLUMNS, Rule
 
-FORMAT_VERSION = "3"
+FORMAT_VERSION = "4"
 """Raised whenever the files between the stages change their meaning."""
 
 _ORDER_COLUMNS = ("customer_id", "order_id", "order_date", "amount", "lines")

@@ -279,10 +279,13 @@ def _decimal_text(text: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
         again = stripped.cast(target, strict=False)
         result = result.scatter(rows, again)
         failed = failed.scatter(rows, again.is_null() & (stripped != ""))
-    # The parser rounds what has more digits than fit, so those texts are read again, exactly.
-    doubtful = text.str.contains(rf"[eE]|\.[0-9]{{{scale + 1}}}").fill_null(False)
+    # The parser rounds what has more digits than fit, so those texts are read again, exactly. A text of at most
+    # scale + 2 characters is none of them unless its value is below 1, with or without an exponent.
+    units, one = result.to_physical(), 10**scale
+    suspects = ((text.str.len_bytes() > scale + 2) | ((units < one) & (units > -one))).fill_null(True).arg_true()
+    doubtful = text.gather(suspects).str.contains(rf"[eE]|\.[0-9]{{{scale + 1}}}")
     if doubtful.any():
-        rows = doubtful.arg_true()
+        rows = suspects.filter(doubtful)
         texts = text.gather(rows).str.strip_chars()
         exact = pl.Series([_exact(item, scale) for item in texts], dtype=target)
         result = result.scatter(rows, exact)

@@ -6,6 +6,7 @@ Children are forked from a server that has imported the package already, so each
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -43,9 +44,14 @@ def publish_killed_at(url: str, load: Load, crash_at: str) -> None:
 
 def publish_together(url: str, load: Load, count: int) -> list[bool]:
     """Publish one load in several processes at once; return for each whether it was there already."""
-    barrier = CONTEXT.Barrier(count)
+    return publish_all_at_once(url, [load] * count)
+
+
+def publish_all_at_once(url: str, loads: Sequence[Load]) -> list[bool]:
+    """Publish loads in a process each, all at once; return for each that ends whether it was there already."""
+    barrier = CONTEXT.Barrier(len(loads))
     results = CONTEXT.SimpleQueue()
-    children = [CONTEXT.Process(target=_publish_at, args=(barrier, url, load, results)) for _ in range(count)]
+    children = [CONTEXT.Process(target=_publish_at, args=(barrier, url, load, results)) for load in loads]
     for child in children:
         child.start()
     for child in children:

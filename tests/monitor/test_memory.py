@@ -5,7 +5,7 @@ import psutil
 import pytest
 
 from daskae.monitor import memory
-from daskae.monitor.cgroup import CgroupMemory, memory_limits
+from daskae.monitor.cgroup import CgroupMemory, cpu_limit, memory_limits
 from daskae.monitor.memory import PeakMeter, available_memory, current_rss, peak_rss, process_limit, reset_peak
 
 MIB = 2**20
@@ -152,6 +152,23 @@ class TestCgroups:
         write(tmp_path / "cgroup", "4:memory:/")
         write(tmp_path / "fs/memory/memory.limit_in_bytes", 9223372036854771712)
         assert memory_limits(tmp_path / "fs", tmp_path / "cgroup") == []
+
+    def test_processors_of_v2(self, tmp_path: Path) -> None:
+        write(tmp_path / "cgroup", "0::/user/job")
+        write(tmp_path / "fs/cpu.max", "max 100000")
+        write(tmp_path / "fs/user/cpu.max", "400000 100000")
+        assert cpu_limit(tmp_path / "fs", tmp_path / "cgroup") == 4
+        write(tmp_path / "fs/user/job/cpu.max", "150000 100000")
+        assert cpu_limit(tmp_path / "fs", tmp_path / "cgroup") == 1.5
+
+    def test_processors_of_v1(self, tmp_path: Path) -> None:
+        write(tmp_path / "cgroup", "4:cpu,cpuacct:/docker/abc\n3:memory:/docker/abc")
+        write(tmp_path / "fs/cpu/cpu.cfs_quota_us", "-1")
+        write(tmp_path / "fs/cpu/cpu.cfs_period_us", "100000")
+        assert cpu_limit(tmp_path / "fs", tmp_path / "cgroup") is None
+        write(tmp_path / "fs/cpu/docker/cpu.cfs_quota_us", "300000")
+        write(tmp_path / "fs/cpu/docker/cpu.cfs_period_us", "100000")
+        assert cpu_limit(tmp_path / "fs", tmp_path / "cgroup") == 3
 
     def test_a_system_without_cgroups(self, tmp_path: Path) -> None:
         assert memory_limits(tmp_path, tmp_path / "missing") == []

@@ -1,3 +1,5 @@
+import itertools
+import re
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -123,6 +125,18 @@ def test_the_text_of_any_decimal_reads_back_exactly(units: int, scale: int, zero
         text += "0" * zeros
     text = "+" + text if plus and units >= 0 else text
     assert decimals([text], scale) == [exact]
+
+
+@pytest.mark.parametrize("scale", range(4))
+def test_every_short_text_is_exact_or_refused(scale: int) -> None:
+    texts = ["".join(letters) for size in range(1, 7) for letters in itertools.product("01.e-", repeat=size)]
+    expected: list[Decimal | str | None] = []
+    for text in texts:
+        number = Decimal(text) if re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", text) else Decimal("nan")
+        fits = number.is_finite() and abs(number.adjusted()) <= 38 and abs(number) < Decimal(10) ** (38 - scale)
+        fits = fits and round(number, scale) == number
+        expected.append(number if fits else "failed")
+    assert decimals(texts, scale) == expected
 
 
 @given(units=st.integers(-(10**15), 10**15), scale=st.integers(0, 6), more=st.integers(1, 12), digit=st.integers(1, 9))

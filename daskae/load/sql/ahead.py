@@ -13,10 +13,11 @@ import sqlalchemy as sa
 
 from daskae.load.base import Load, TableParts
 from daskae.load.sql.dialect import Session
+from daskae.load.sql.drift import apply_plan, plan_table
 from daskae.load.sql.ledger import LEDGER, create_or_extend_ledger
 from daskae.load.sql.stage import SHOWN_KEYS, Staged, repeated_error
 from daskae.load.sql.strategies import repeated_keys
-from daskae.load.sql.tables import create_or_extend, ensure_key_index, has_key_index, key_columns
+from daskae.load.sql.tables import ensure_key_index, has_key_index, key_columns
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def require_unique_keys(session: Session, target: sa.Table, parts: TableParts, l
         return
     query = repeated_keys(target, parts.keys, SHOWN_KEYS)
     if load.strategy == "append":
-        query = query.where(target.c["_load_id"] == load.load_id)
+        query = query.where(target.c[load.metadata.load_id or ""] == load.load_id)
     if found := session.connection.execute(query).all():
         raise repeated_error(parts, [tuple(row) for row in found])
 
@@ -66,7 +67,7 @@ def _make(session: Session, load: Load, staged: Sequence[Staged], made: list[str
         if dialect.find_table(session, one.parts.name) is None:
             made.append(one.parts.name)
         with dialect.transaction(session.connection):
-            create_or_extend(session, one.parts, load)
+            apply_plan(session, plan_table(dialect, session, one.parts, load))
         _index_if_possible(session, load, one.parts)
 
 
@@ -89,7 +90,7 @@ def _index_if_possible(session: Session, load: Load, parts: TableParts) -> None:
     if not dialect.has_key_indexes:
         return
     with dialect.transaction(session.connection):
-        target = create_or_extend(session, parts, load)
+        target = plan_table(dialect, session, parts, load).table
         if has_key_index(session, target, columns) or (columns and _repeated(session, target, columns)):
             return
     with dialect.transaction(session.connection):

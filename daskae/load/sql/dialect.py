@@ -34,6 +34,10 @@ class Existing:
 
     name: str
     columns: tuple[FoundColumn, ...]
+    fixed: str = ""
+    """Why its columns cannot be altered; empty when they can."""
+    referenced: bool = False
+    """Whether rows of other tables refer to its rows by a foreign key that is enforced."""
 
 
 class Dialect(Protocol):
@@ -65,6 +69,8 @@ class Dialect(Protocol):
     has_update_from: bool
     """Whether the database knows UPDATE over two tables and IS DISTINCT FROM, in its own words."""
     has_savepoints: bool
+    has_typed_nulls: bool
+    """Whether CAST(NULL AS ...) takes every type of a column."""
     has_isolation_levels: bool
     reserved: tuple[str, ...]
     """Beginnings of table names that are the database's own."""

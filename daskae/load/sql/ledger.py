@@ -12,21 +12,24 @@ import sqlalchemy as sa
 
 from daskae.load.base import Load
 from daskae.load.ledger import Entry, iso_text, next_sequence
-from daskae.load.sql.dialect import Session
+from daskae.load.shape import TableChange
+from daskae.load.sql.ddl import add_column, create_table, run_statements
+from daskae.load.sql.dialect import Dialect, Session
 
 _TOTALS = ("inserted", "updated", "unchanged", "deleted", "flagged", "rejected", "duplicates")
 LEDGER = "_daskae_loads"
 
 
-def ledger_table(session: Session) -> sa.Table:
+def ledger_table(dialect: Dialect, schema: str | None) -> sa.Table:
     """Describe the ledger.
 
     ``tables`` is a JSON object of rows by table, ``changes`` one of counts by table; ``rows_...`` are their sums. A
     load has at most one row that is ``published``: an index holds that where the database has such, and everywhere the
     primary key lets only one of two publishers that have read the same ledger commit.
     """
-    table = session.table(
+    table = sa.Table(
         LEDGER,
+        sa.MetaData(),
         sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("load_id", sa.Text, nullable=False),
         sa.Column("run_id", sa.Text, nullable=False),
@@ -40,8 +43,11 @@ def ledger_table(session: Session) -> sa.Table:
         sa.Column("started_at", sa.Text),
         sa.Column("changes", sa.Text),
         *(sa.Column(f"rows_{name}", sa.BigInteger) for name in _TOTALS),
+        schema=schema,
+        quote=True,
+        **dialect.table_options,
     )
-    if session.dialect.has_partial_indexes:
+    if dialect.has_partial_indexes:
         done = table.c.status == "published"
         sa.Index(f"{LEDGER}_published", table.c.load_id, unique=True, sqlite_where=done, postgresql_where=done)
     return table
@@ -53,7 +59,7 @@ def read_ledger(session: Session) -> list[Entry]:
     if existing is None:
         return []
     found = {column.name for column in existing.columns}
-    table = ledger_table(session)
+    table = ledger_table(session.dialect, session.schema)
     columns = [column for column in table.columns if column.name in found and not column.name.startswith("rows_")]
     rows = session.connection.execute(sa.select(*columns).order_by(table.c.sequence)).mappings()
     return [_to_entry(dict(row)) for row in rows]
@@ -92,26 +98,23 @@ def record_failure(session: Session, load: Load, started_at: str, message: str) 
         write_ledger(session, entries, [*entries, entry])
 
 
+def plan_ledger(dialect: Dialect, session: Session | None) -> TableChange:
+    """Say how the ledger is made, or brought from an older form to this one."""
+    table = ledger_table(dialect, session.schema if session else None)
+    existing = dialect.find_table(session, LEDGER) if session else None
+    if existing is None:
+        return TableChange(LEDGER, "create", create_table(dialect, table), ("is made: the history of loads",))
+    found = {column.name for column in existing.columns}
+    missing = [column for column in table.columns if column.name not in found]
+    statements = tuple(add_column(dialect, table, column) for column in missing)
+    notes = tuple(f"column {column.name} is added" for column in missing)
+    return TableChange(LEDGER, "alter" if missing else "keep", statements, notes)
+
+
 def create_or_extend_ledger(session: Session) -> sa.Table:
     """Create the ledger, or add the columns it lacks."""
-    table = ledger_table(session)
-    existing = session.dialect.find_table(session, LEDGER)
-    if existing is None:
-        table.create(session.connection, checkfirst=False)
-        return table
-    found = {column.name for column in existing.columns}
-    for column in table.columns:
-        if column.name not in found:
-            add_column(session, table, column)
-    return table
-
-
-def add_column(session: Session, table: sa.Table, column: sa.Column[Any]) -> None:
-    """Add a column to an existing table; what is declared as its default holds for the old rows too."""
-    compiler = session.dialect.compiler
-    text = sa.schema.CreateColumn(column).compile(dialect=compiler)
-    name = compiler.identifier_preparer.format_table(table)
-    session.connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {text}")
+    run_statements(session, plan_ledger(session.dialect, session).statements)
+    return ledger_table(session.dialect, session.schema)
 
 
 def _to_entry(row: dict[str, Any]) -> Entry:

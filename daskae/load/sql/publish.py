@@ -8,13 +8,16 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.faults import crash_point
-from daskae.load.base import METADATA_COLUMNS, Changes, Load
+from daskae.load.base import Changes, Load
 from daskae.load.ledger import Entry, add_entry, naive_utc
 from daskae.load.sql import strategies
 from daskae.load.sql.ahead import ddl_around, require_unique_keys
+from daskae.load.sql.audit import run_checks
 from daskae.load.sql.dialect import Session
+from daskae.load.sql.drift import apply_plan, plan_table
 from daskae.load.sql.ledger import read_ledger, write_ledger
 from daskae.load.sql.stage import (
+    DRIFT,
     DUPLICATE_KEY,
     NULL_KEY,
     Staged,
@@ -24,7 +27,6 @@ from daskae.load.sql.stage import (
 )
 from daskae.load.sql.strategies import Pair
 from daskae.load.sql.tables import (
-    create_or_extend,
     drop_key_index,
     ensure_key_index,
     find_flags,
@@ -33,12 +35,19 @@ from daskae.load.sql.tables import (
 )
 
 
-def publish_staged(session: Session, load: Load, staged: Sequence[Staged], started_at: str) -> Entry:
-    """Bring all staged tables into their targets in one transaction; return the ledger's entry.
+def publish_staged(
+    session: Session, load: Load, staged: Sequence[Staged], started_at: str
+) -> tuple[Entry, tuple[str, ...]]:
+    """Bring all staged tables into their targets in one transaction.
+
+    Returns
+    -------
+    tuple of Entry and tuple of str
+        The ledger's entry, and what checks that do not block had to say.
 
     Raises
     ------
-    LoadError
+    LoadError, GateError
         The target is as it was before.
     """
     try:
@@ -46,12 +55,16 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
             _lock(session, staged)
             entries = read_ledger(session)
             again = any(entry.load_id == load.load_id and entry.status != "failed" for entry in entries)
+            pairs = [_prepare(session, load, one) for one in staged]
+            verdicts = run_checks(session, load, pairs, "before")
             rows, changes = {}, {}
-            for one in staged:
-                rows[one.parts.name], changes[one.parts.name] = _move(session, load, one, again)
+            for one, pair in zip(staged, pairs, strict=True):
+                rows[one.parts.name], changes[one.parts.name] = _move(session, one, pair, again)
+            verdicts += run_checks(session, load, pairs, "after")
             *before, entry = add_entry(entries, load)
             counts = {name: asdict(change) for name, change in changes.items()}
-            entry = replace(entry, tables=rows, changes=counts, started_at=started_at)
+            message = "; ".join(verdict.message for verdict in verdicts)
+            entry = replace(entry, tables=rows, changes=counts, started_at=started_at, message=message)
             write_ledger(session, entries, [*before, entry])
             crash_point(f"{session.dialect.name}.uncommitted")
     except sa.exc.IntegrityError as error:
@@ -59,7 +72,7 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
             if keys := find_repeated_keys(session, one.table, one.parts):
                 raise repeated_error(one.parts, keys) from error
         raise
-    return entry
+    return entry, tuple(verdict.message for verdict in verdicts)
 
 
 def _lock(session: Session, staged: Sequence[Staged]) -> None:
@@ -70,14 +83,25 @@ def _lock(session: Session, staged: Sequence[Staged]) -> None:
         session.dialect.lock_tables(session, [session.table(name) for name in names])
 
 
-def _move(session: Session, load: Load, staged: Staged, again: bool) -> tuple[int, Changes]:
+def _prepare(session: Session, load: Load, staged: Staged) -> Pair:
+    """Give the target its shape."""
+    plan = plan_table(session.dialect, session, staged.parts, load)
+    if not set(plan.quarantined) <= set(staged.quarantined):
+        raise LoadError(
+            "the table was changed while rows were on their way to it",
+            f"table {staged.parts.name}",
+            hint="run the same command again",
+        )
+    apply_plan(session, plan)
+    return _pair(session, load, staged, plan.table)
+
+
+def _move(session: Session, staged: Staged, pair: Pair, again: bool) -> tuple[int, Changes]:
     """Apply the strategy to one table; return the rows that carry this load's id, and what was done."""
-    parts = staged.parts
-    target = create_or_extend(session, parts, load)
-    pair = _pair(session, load, staged, target)
+    parts, load, target = staged.parts, pair.load, pair.target
     before = session.count(target)
     if load.strategy in ("replace", "append"):
-        changes = _insert(session, pair, before, again)
+        changes = _insert(session, staged, pair, before, again)
     else:
         changes = _by_key(session, pair, before)
     if _indexes_here(session):
@@ -85,24 +109,26 @@ def _move(session: Session, load: Load, staged: Staged, again: bool) -> tuple[in
     else:
         require_unique_keys(session, target, parts, load)
     _reconcile(session, pair, staged, before, changes)
-    changes = replace(changes, rejected=staged.left_out(NULL_KEY), duplicates=staged.left_out(DUPLICATE_KEY))
+    rejected = staged.left_out(NULL_KEY) + staged.left_out(DRIFT)
+    changes = replace(changes, rejected=rejected, duplicates=staged.left_out(DUPLICATE_KEY))
     if load.strategy in ("replace", "append"):
-        return changes.inserted, changes
+        return changes.inserted + changes.updated, changes
     return session.count(target, strategies.of_load(pair)), changes
 
 
 def _pair(session: Session, load: Load, staged: Staged, target: sa.Table) -> Pair:
-    dialect = session.dialect
-    marks = (
-        sa.literal(load.load_id, sa.Text),
-        _moment(session, load.loaded_at),
-        sa.literal(load.source_rows, sa.BIGINT),
-    )
+    dialect, metadata = session.dialect, load.metadata
+    marks: dict[str | None, sa.ColumnElement[object]] = {
+        metadata.load_id: sa.literal(load.load_id, sa.Text),
+        metadata.loaded_at: _moment(session, load.loaded_at),
+        metadata.source_rows: sa.literal(load.source_rows, sa.BIGINT),
+    }
     existing = dialect.find_table(session, target.name)
+    columns = tuple(name for name in staged.parts.schema.names if name in target.c)
     return Pair(
-        target, staged.table, staged.parts.keys, tuple(staged.parts.schema.names),
-        dict(zip(METADATA_COLUMNS, marks, strict=True)), dialect.collation, load, find_flags(existing, dialect),
-        dialect.has_update_from,
+        target, staged.table, staged.parts.keys, columns,
+        {name: value for name, value in marks.items() if name is not None}, dialect.collation, load,
+        find_flags(existing, dialect), existing is not None and existing.referenced, dialect.has_update_from,
     )  # fmt: skip
 
 
@@ -115,21 +141,34 @@ def _indexes_here(session: Session) -> bool:
     return session.dialect.has_key_indexes and not session.dialect.ddl_around
 
 
-def _insert(session: Session, pair: Pair, before: int, again: bool) -> Changes:
+def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bool) -> Changes:
     """Replace or append: all staged rows go in."""
     deleted = 0
+    if pair.load.strategy == "replace" and pair.referenced and pair.keys and before:
+        return _replace_by_key(session, staged, pair)
     if pair.load.strategy == "replace":
         deleted = session.run(strategies.delete_all(pair)) if before else 0
     elif again:  # rows of a publish that was replaced in another table only
         deleted = session.run(strategies.delete_load(pair))
     crash_point(f"{session.dialect.name}.deleted")
-    in_place = not _indexes_here(session) or has_key_index(session, pair.target, [*pair.keys, "_load_id"])
+    in_place = not _indexes_here(session) or has_key_index(session, pair.target, key_columns(staged.parts, pair.load))
     if pair.load.strategy == "append" and not in_place:
         drop_key_index(session, pair.target)  # one on the keys alone would refuse rows
     if before == deleted and session.dialect.rebuilds_indexes:
         drop_key_index(session, pair.target)  # building an index afterwards is faster than filling it
     inserted = session.run(strategies.insert_all(pair))
     return Changes(inserted=inserted, deleted=deleted)
+
+
+def _replace_by_key(session: Session, staged: Staged, pair: Pair) -> Changes:
+    """Replace without taking out rows whose keys stay: that would be refused, or take the rows that refer to them."""
+    if keys := find_repeated_keys(session, pair.stage, staged.parts):
+        raise repeated_error(staged.parts, keys)
+    _require_unique_target(session, pair)
+    deleted = session.run(strategies.delete_missing(pair))
+    crash_point(f"{session.dialect.name}.deleted")
+    updated = session.run(strategies.update_all(pair))
+    return Changes(inserted=session.run(strategies.insert_missing(pair)), updated=updated, deleted=deleted)
 
 
 def _by_key(session: Session, pair: Pair, before: int) -> Changes:
@@ -174,7 +213,7 @@ def _require_unique_target(session: Session, pair: Pair) -> None:
 def _reconcile(session: Session, pair: Pair, staged: Staged, before: int, changes: Changes) -> None:
     """Prove that what arrived is what was staged: as many rows, and every key."""
     arrived = session.count(pair.target) - before + changes.deleted
-    matched = 0 if pair.load.strategy in ("replace", "append") else changes.updated + changes.unchanged
+    matched = changes.updated + changes.unchanged
     if arrived + matched != staged.rows or changes.unchanged < 0:
         raise row_error(staged.parts, f"{arrived + matched} rows arrived", f"{staged.rows} rows staged")
     if pair.keys and (absent := session.connection.execute(strategies.count_absent(pair)).scalar_one()):

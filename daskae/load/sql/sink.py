@@ -6,12 +6,12 @@ What holds, whatever is killed and whenever:
 - A load is in the database once; :mod:`daskae.load.ledger` has the rule. The ledger is table ``_daskae_loads``.
 - The transaction proves before it commits that the rows staged are the rows announced, that they all arrived, and that
   the keys are unique: by a unique index on the keys, or on keys and ``_load_id`` where loads are appended.
-- An existing table stays the same object. Columns it lacks are added; further columns that may be null stay null.
+- An existing table stays the same object; :mod:`.drift` says what happens where its columns are others.
 - Where the connection is lost while committing, the ledger tells what became of the load.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,15 +20,18 @@ import sqlalchemy as sa
 
 from daskae.errors import DaskaeError, LoadError, TargetBusyError
 from daskae.faults import crash_point
-from daskae.load.base import Changes, Load, Receipt, Rejected
+from daskae.load.base import Changes, Load, Receipt
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, find_held, iso_text, touched_since
+from daskae.load.shape import Change, TableChange
+from daskae.load.sql.audit import try_checks
 from daskae.load.sql.dialect import Dialect, Session
-from daskae.load.sql.ledger import read_ledger, record_failure
+from daskae.load.sql.drift import TablePlan, plan_table
+from daskae.load.sql.ledger import plan_ledger, read_ledger, record_failure
 from daskae.load.sql.publish import publish_staged
 from daskae.load.sql.stage import drop_stages, drop_stages_if_possible, stage_table
-from daskae.load.sql.tables import check_declarations, check_table
+from daskae.load.sql.tables import check_declarations
 
 
 class SqlSink:
@@ -54,9 +57,19 @@ class SqlSink:
                     return None
                 if receipt := self._find_receipt(session, load):
                     return receipt
-                for parts in load.tables:
-                    check_table(session, parts, load)
+                plans = [plan_table(self._dialect, session, parts, load) for parts in load.tables]
+                try_checks(session, load, plans)
         return None
+
+    def plan_changes(self, load: Load) -> tuple[TableChange, ...]:
+        """Say what the load would do to the shape of its tables; see :class:`daskae.load.shape.Shaping`."""
+        check_load(load)
+        with self._dialect.translated():
+            self._dialect.check_place()
+            check_declarations(self._dialect, load)
+            with self._dialect.reading() as session:
+                plans = [plan_table(self._dialect, session, parts, load) for parts in load.tables]
+                return (*map(_to_change, plans), plan_ledger(self._dialect, session))
 
     def publish(self, load: Load) -> Receipt:
         """Make the load visible in one transaction; see :class:`daskae.load.base.Sink`."""
@@ -79,19 +92,19 @@ class SqlSink:
         drop_stages(session)
         if receipt := self._find_receipt(session, load):
             return receipt
-        for parts in load.tables:
-            check_table(session, parts, load)
+        plans = [plan_table(self._dialect, session, parts, load) for parts in load.tables]
         try:
-            staged = [stage_table(session, load, number) for number in range(len(load.tables))]
+            staged = [stage_table(session, load, number, plan.quarantined) for number, plan in enumerate(plans)]
             crash_point(f"{self._dialect.name}.staged")
-            entry = publish_staged(session, load, staged, started_at)
+            entry, warnings = publish_staged(session, load, staged, started_at)
             crash_point(f"{self._dialect.name}.committed")
         except BaseException as error:
             self._clean_up(session, load, started_at, error)
             raise
         drop_stages_if_possible(session)
         rejected = tuple(found for one in staged for found in one.rejected)
-        return self._receipt(load.load_id, entry, already=False, rejected=rejected, seconds=time.monotonic() - began)
+        receipt = self._receipt(load.load_id, entry, already=False)
+        return replace(receipt, rejected=rejected, warnings=warnings, seconds=time.monotonic() - began)
 
     def _clean_up(self, session: Session, load: Load, started_at: str, error: BaseException) -> None:
         """Leave no rows behind and note the failure, as far as the connection still allows it."""
@@ -127,17 +140,21 @@ class SqlSink:
         # Later upserts write their own id into rows of this load.
         by_key = [other for other in entries if other.strategy in ("upsert", "merge")]
         compared = {name: rows for name, rows in entry.tables.items() if name not in touched_since(by_key, entry)}
-        there = all(_count_load(session, name, load.load_id) == rows for name, rows in compared.items())
+        there = all(_count_load(session, name, load) == rows for name, rows in compared.items())
         exist = all(session.dialect.find_table(session, name) for name in entry.tables)
         return self._receipt(load.load_id, entry, already=True) if there and exist else None
 
-    def _receipt(
-        self, load_id: str, entry: Entry, already: bool, rejected: Sequence[Rejected] = (), seconds: float = 0.0
-    ) -> Receipt:
+    def _receipt(self, load_id: str, entry: Entry, already: bool) -> Receipt:
         changes = {name: Changes(**counts) for name, counts in entry.changes.items()}
         rows = _rows(entry.tables, changes)
         targets = {name: f"{self._dialect.target}: {name}" for name in rows}
-        return Receipt(load_id, already, rows, targets, changes, tuple(rejected), seconds)
+        return Receipt(load_id, already, rows, targets, changes)
+
+
+def _to_change(plan: TablePlan) -> TableChange:
+    statements = (*plan.statements, *plan.index)
+    change: Change = "create" if plan.creates else "alter" if statements else "keep"
+    return TableChange(plan.parts.name, change, statements, plan.notes)
 
 
 def _rows(carried: Mapping[str, int], changes: Mapping[str, Changes]) -> dict[str, int]:
@@ -148,9 +165,13 @@ def _rows(carried: Mapping[str, int], changes: Mapping[str, Changes]) -> dict[st
     }
 
 
-def _count_load(session: Session, name: str, load_id: str) -> int:
-    found = session.dialect.find_table(session, name)
-    if found is None or not any(session.dialect.fold(column.name) == "_load_id" for column in found.columns):
+def _count_load(session: Session, name: str, load: Load) -> int:
+    """Count the rows of a load in a table, all rows where they do not tell; -1 where they should and cannot."""
+    found, column = session.dialect.find_table(session, name), load.metadata.load_id
+    names = {session.dialect.fold(one.name) for one in found.columns} if found else set()
+    if found is None or (column is not None and session.dialect.fold(column) not in names):
         return -1
-    table = session.table(found.name, sa.Column("_load_id", sa.Text))
-    return session.count(table, table.c["_load_id"] == load_id)
+    if column is None:
+        return session.count(session.table(found.name))
+    table = session.table(found.name, sa.Column(column, sa.Text, quote=True))
+    return session.count(table, table.c[column] == load.load_id)

@@ -37,6 +37,8 @@ class Staged:
     table: sa.Table
     rows: int
     rejected: tuple[Rejected, ...]
+    quarantined: tuple[str, ...] = ()
+    """Columns in which no row has a value any more."""
 
     def left_out(self, reason: str) -> int:
         """Count the rows that were left out for a reason."""
@@ -44,6 +46,7 @@ class Staged:
 
 
 NULL_KEY = "null_key"
+DRIFT = "column_drift"
 DUPLICATE_KEY = "duplicate_key"
 
 
@@ -61,8 +64,10 @@ def drop_stages_if_possible(session: Session) -> None:
         drop_stages(session)
 
 
-def stage_table(session: Session, load: Load, number: int) -> Staged:
+def stage_table(session: Session, load: Load, number: int, quarantined: Sequence[str] = ()) -> Staged:
     """Create the staged table for one table of a load and put all its rows in, without those that are left out.
+
+    Rows with a value in one of the ``quarantined`` columns are.
 
     Raises
     ------
@@ -85,9 +90,11 @@ def stage_table(session: Session, load: Load, number: int) -> Staged:
         raise row_error(parts, f"{found} rows staged", f"{parts.rows} rows announced{left_out}")
     if parts.keys and _compares_keys(load):
         dialect.prepare(session, stage, parts.keys)
+    drifted = _without_values(session, stage, parts, load, quarantined)
     repeated = _without_repeated_keys(session, stage, parts, load)
-    rejected = tuple(found for found in (nulls.result(), repeated) if found is not None)
-    return Staged(parts, stage, found - (repeated.rows if repeated else 0), rejected)
+    left = found - sum(one.rows for one in (drifted, repeated) if one is not None)
+    rejected = tuple(one for one in (nulls.result(), drifted, repeated) if one is not None)
+    return Staged(parts, stage, left, rejected, tuple(quarantined))
 
 
 def find_repeated_keys(session: Session, table: sa.Table, parts: TableParts) -> list[Sequence[Any]]:
@@ -164,11 +171,28 @@ def _without_repeated_keys(session: Session, stage: sa.Table, parts: TableParts,
             raise repeated_error(parts, keys)
         return None
     losers = losing_rows(stage, parts.keys, options, session.dialect.collation)
+    return _take_out(session, stage, parts, load, losers, DUPLICATE_KEY)
+
+
+def _without_values(
+    session: Session, stage: sa.Table, parts: TableParts, load: Load, columns: Sequence[str]
+) -> Rejected | None:
+    """Take rows out of a staged table that have a value in one of these columns."""
+    if not columns:
+        return None
+    filled = sa.select(stage.c[POSITION]).where(sa.or_(*(stage.c[name].is_not(None) for name in columns)))
+    return _take_out(session, stage, parts, load, filled, DRIFT)
+
+
+def _take_out(
+    session: Session, stage: sa.Table, parts: TableParts, load: Load, losers: sa.Select[Any], reason: str
+) -> Rejected | None:
+    """Delete the staged rows at these places, and keep them as left out."""
     place = stage.c[POSITION]
     with session.dialect.transaction(session.connection):
         query = sa.select(place).where(place.in_(losers)).order_by(place)
         streamed = session.connection.execute(query, execution_options={"stream_results": True})
-        rejected = write_rejects(load, parts, DUPLICATE_KEY, _places(streamed), _with_null_keys(parts, load))
+        rejected = write_rejects(load, parts, reason, _places(streamed), _with_null_keys(parts, load))
         if rejected is not None:
             session.run(sa.delete(stage).where(place.in_(losers)))
     return rejected

@@ -25,13 +25,15 @@ class Pair:
     stage: sa.Table
     keys: tuple[str, ...]
     columns: tuple[str, ...]
-    """Columns of the batch."""
+    """Columns of the batch that the target takes."""
     marks: dict[str, sa.ColumnElement[Any]]
     """Metadata columns with their values, for every row that is written."""
     collation: str
     load: Load
     flags: bool
     """Whether the target marks rows that left the source."""
+    referenced: bool = False
+    """Whether rows of other tables refer to those of the target."""
     update_from: bool = True
     """Whether the database knows UPDATE over two tables and IS DISTINCT FROM."""
 
@@ -76,6 +78,13 @@ def update_changed(pair: Pair) -> sa.Executable | None:
         older = sa.or_(_ordered(stage.c[newer], pair) > _ordered(target.c[newer], pair), target.c[newer].is_(None))
         conditions.append(sa.and_(older, stage.c[newer].is_not(None)))
     return _update(pair, values | _written(pair), conditions)
+
+
+def update_all(pair: Pair) -> sa.Executable:
+    """Make the rows of the target whose keys are staged equal to the staged ones."""
+    target, stage = pair.target, pair.stage
+    values: dict[Any, Any] = {target.c[name]: stage.c[name] for name in pair.columns if name not in pair.keys}
+    return _update(pair, values | _written(pair), [match_keys(pair)])
 
 
 def reactivate(pair: Pair) -> sa.Executable | None:
@@ -138,8 +147,9 @@ def changing_columns(pair: Pair) -> tuple[str, ...]:
 
 
 def of_load(pair: Pair) -> sa.ColumnElement[bool]:
-    """Say that a row of the target came with this load."""
-    return pair.target.c["_load_id"] == pair.load.load_id
+    """Say that a row of the target came with this load; where rows do not tell, all are taken for it."""
+    name = pair.load.metadata.load_id
+    return pair.target.c[name] == pair.load.load_id if name is not None else sa.true()
 
 
 def _insert(pair: Pair, conditions: list[sa.ColumnElement[bool]]) -> sa.Executable:

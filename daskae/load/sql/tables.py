@@ -1,27 +1,37 @@
-"""Output tables: how they are declared, what an existing one may differ in, and the unique index on the keys.
+"""Output tables: how they are declared, and the unique index on the keys; :mod:`.drift` compares them with what exists.
 
 A table that exists stays the very same object through every load, so views, grants, triggers and indexes that others
 hung on it keep working.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from daskae.errors import LoadError
-from daskae.load.base import FLAG_COLUMNS, METADATA_COLUMNS, Load, TableParts
+from daskae.load.base import FLAG_COLUMNS, Load, TableParts
+from daskae.load.shape import Metadata
+from daskae.load.sql.ddl import run_statements, statement_text
 from daskae.load.sql.dialect import RESERVED_PREFIX, Dialect, Existing, Session
-from daskae.load.sql.ledger import add_column
 
 _SHOWN_COLUMNS = 8
 
 
-def declare(session: Session, parts: TableParts, load: Load, name: str, flags: bool = False) -> sa.Table:
+def declare(
+    dialect: Dialect,
+    schema: str | None,
+    parts: TableParts,
+    load: Load,
+    name: str,
+    flags: bool = False,
+    without: Sequence[str] = (),
+) -> sa.Table:
     """Describe the table that ``parts`` makes, the metadata columns behind its own."""
-    columns = data_columns(session.dialect, parts, load)
-    columns += _metadata_columns(session.dialect, flags)
-    return session.table(name, *columns)
+    columns = [column for column in data_columns(dialect, parts, load) if column.name not in without]
+    columns += _metadata_columns(dialect, load.metadata, flags)
+    return sa.Table(name, sa.MetaData(), *columns, schema=schema, quote=True, **dialect.table_options)
 
 
 def data_columns(dialect: Dialect, parts: TableParts, load: Load, staged: bool = False) -> list[sa.Column[Any]]:
@@ -56,6 +66,14 @@ def check_declarations(dialect: Dialect, load: Load) -> None:
             _check_column_name(name, f"{where}, column {name}", load)
             dialect.check_name(name, f"{where}, column {name}")
         data_columns(dialect, parts, load)
+        if load.metadata.load_id is None and not parts.keys:
+            hint = "put _load_id into [load] metadata"
+            raise LoadError(
+                "a table without keys needs the column that says which load brought a row", where, hint=hint
+            )
+    for name in load.metadata.names:
+        _check_column_name(name, f"[load] metadata, column {name}", load, FLAG_COLUMNS)
+        dialect.check_name(name, f"[load] metadata, column {name}")
     _check_options(load)
 
 
@@ -70,69 +88,16 @@ def wants_flags(load: Load) -> bool:
     return load.strategy == "merge" and load.options.on_missing == "flag"
 
 
-def check_table(session: Session, parts: TableParts, load: Load) -> None:
-    """Check that the target can take a table, when there is one of this name.
-
-    Raises
-    ------
-    LoadError
-        Saying everything that is in the way.
-    """
-    where = f"table {parts.name}"
-    dialect = session.dialect
-    existing = dialect.find_table(session, parts.name)
-    if existing is None:
-        return
-    flags = wants_flags(load) or find_flags(existing, dialect)
-    if differences := _differences(dialect, existing, declare(session, parts, load, existing.name, flags)):
-        raise LoadError(
-            "the table in the database does not fit the result",
-            where=where,
-            got="; ".join(differences),
-            hint="rename or drop that table, or choose another target",
-        )
-    known = any(dialect.fold(column.name) == "_load_id" for column in existing.columns)
-    if not known and _has_rows(session, existing.name):
-        raise LoadError(
-            "the table holds rows that daskae did not put there",
-            where=where,
-            got="rows, but no column _load_id",
-            hint="rename, empty or drop that table, or choose another target",
-        )
-
-
-def create_or_extend(session: Session, parts: TableParts, load: Load) -> sa.Table:
-    """Create the table, or add the columns it lacks; return it as it is then."""
-    dialect = session.dialect
-    existing = dialect.find_table(session, parts.name)
-    flags = wants_flags(load) or find_flags(existing, dialect)
-    table = declare(session, parts, load, existing.name if existing else parts.name, flags)
-    if existing is None:
-        table.create(session.connection, checkfirst=False)
-        return table
-    found = {dialect.fold(column.name) for column in existing.columns}
-    for column in table.columns:
-        if dialect.fold(column.name) not in found:
-            column.nullable = True  # old rows have no value
-            add_column(session, table, column)
-    return table
-
-
 def key_columns(parts: TableParts, load: Load) -> list[str]:
     """Return the columns that tell rows apart: the keys, and the load where several loads share the table."""
     if not parts.keys:
         return []
-    return [*parts.keys, "_load_id"] if load.strategy == "append" else list(parts.keys)
+    return [*parts.keys, load.metadata.load_id or ""] if load.strategy == "append" else list(parts.keys)
 
 
 def drop_key_index(session: Session, table: sa.Table) -> None:
     """Remove our unique index, if it is there; where names are the schema's, also from a table that was renamed."""
-    name = session.dialect.index_name(table.name)
-    by_table = session.dialect.has_indexes_by_table
-    if by_table and not session.dialect.index_columns(session, table.name, name):
-        return
-    index = sa.Index(sa.quoted_name(name, True), table.c[0])
-    session.connection.execute(sa.schema.DropIndex(index, if_exists=not by_table))
+    run_statements(session, _drop_index(session, table))
 
 
 def has_key_index(session: Session, table: sa.Table, columns: list[str]) -> bool:
@@ -143,29 +108,55 @@ def has_key_index(session: Session, table: sa.Table, columns: list[str]) -> bool
 
 def ensure_key_index(session: Session, table: sa.Table, columns: list[str]) -> None:
     """Make our unique index cover exactly these columns."""
-    if has_key_index(session, table, columns):
-        return
-    drop_key_index(session, table)
+    run_statements(session, plan_key_index(session.dialect, session, table, columns))
+
+
+def plan_key_index(
+    dialect: Dialect, session: Session | None, table: sa.Table, columns: list[str]
+) -> tuple[str, ...]:  # fmt: skip
+    """Say how our unique index comes to cover exactly these columns; there may be no database yet."""
+    if not dialect.has_key_indexes:
+        return ()
+    statements: list[str] = []
+    name = dialect.index_name(table.name)
+    if session is not None:
+        found = dialect.index_columns(session, table.name, name)
+        if found == columns:
+            return ()
+        # On SQLite an index of this name may hang on a table that was renamed.
+        statements += _drop_index(session, table)
     if columns:
-        name = sa.quoted_name(session.dialect.index_name(table.name), True)
-        index = sa.Index(name, *(table.c[column] for column in columns), unique=True)
-        session.connection.execute(sa.schema.CreateIndex(index))
+        keys = (table.c[column] for column in columns)
+        index = sa.Index(sa.quoted_name(name, True), *keys, unique=True)
+        statements.append(statement_text(dialect, sa.schema.CreateIndex(index)))
+    return tuple(statements)
 
 
-def _metadata_columns(dialect: Dialect, flags: bool) -> list[sa.Column[Any]]:
+def _drop_index(session: Session, table: sa.Table) -> tuple[str, ...]:
+    dialect = session.dialect
+    name, by_table = dialect.index_name(table.name), dialect.has_indexes_by_table
+    if by_table and not dialect.index_columns(session, table.name, name):
+        return ()
+    index = sa.Index(sa.quoted_name(name, True), table.c[0])
+    return (statement_text(dialect, sa.schema.DropIndex(index, if_exists=not by_table)),)
+
+
+def _metadata_columns(dialect: Dialect, metadata: Metadata, flags: bool) -> list[sa.Column[Any]]:
     def column(name: str, kind: pa.DataType, default: sa.ColumnElement[bool] | None = None) -> sa.Column[Any]:
-        declared = dialect.column_type(pa.field(name, kind), "", indexed=name == "_load_id")
+        declared = dialect.column_type(pa.field(name, kind), "", indexed=name == metadata.load_id)
         return sa.Column(name, declared, server_default=default, quote=True)
 
-    columns = list(map(column, METADATA_COLUMNS, (pa.string(), pa.timestamp("us"), pa.int64())))
+    kinds = ((metadata.load_id, pa.string()), (metadata.loaded_at, pa.timestamp("us")))
+    columns = [column(name, kind) for name, kind in (*kinds, (metadata.source_rows, pa.int64())) if name is not None]
     if flags:
         active, since = FLAG_COLUMNS
         columns += [column(active, pa.bool_(), sa.true()), column(since, pa.timestamp("us"))]
     return columns
 
 
-def _check_column_name(name: str, where: str, load: Load) -> None:
-    if name.lower().startswith(RESERVED_PREFIX) or (wants_flags(load) and name.lower() in FLAG_COLUMNS):
+def _check_column_name(name: str, where: str, load: Load, taken: Sequence[str] = ()) -> None:
+    taken = FLAG_COLUMNS if wants_flags(load) else taken
+    if name.lower().startswith(RESERVED_PREFIX) or name.lower() in taken:
         raise LoadError("a column has a reserved name", where, hint="rename the column")
 
 
@@ -190,28 +181,3 @@ def _check_options(load: Load) -> None:
         raise LoadError(
             "no table has the column", "[load] duplicates", options.duplicates, f"error, first, last, {allowed}"
         )
-
-
-def _has_rows(session: Session, name: str) -> bool:
-    table = session.table(name)
-    return session.connection.execute(sa.select(1).select_from(table).limit(1)).first() is not None
-
-
-def _differences(dialect: Dialect, existing: Existing, wanted: sa.Table) -> list[str]:
-    by_name = {dialect.fold(column.name): column for column in existing.columns}
-    differences = []
-    for column in wanted.columns:
-        found = by_name.pop(dialect.fold(column.name), None)
-        if found is None:
-            continue
-        if found.computed:
-            differences.append(f"column {column.name} is computed by the database")
-        elif not dialect.accepts(found.type, column.type):
-            kind = column.type.compile(dialect.compiler)
-            differences.append(f"column {column.name} is {found.type or 'without a type'}, not {kind}")
-    differences += [
-        f"column {found.name} is NOT NULL without a default, and the result has no such column"
-        for found in by_name.values()
-        if found.required
-    ]
-    return differences

@@ -52,6 +52,7 @@ class DuckdbDialect:
     has_indexes_by_table = False
     has_update_from = True
     has_savepoints = False
+    has_typed_nulls = True
     has_isolation_levels = False
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
@@ -73,11 +74,9 @@ class DuckdbDialect:
 
     @contextmanager
     def reading(self) -> Iterator[Session | None]:
-        """Connect, if there is a file."""
-        if not self._path.exists():
-            yield None
-            return
-        with connect(self._path, self.timeout, self.target) as connection:
+        """Connect; where there is no file yet, to a database in memory."""
+        place = self._path if self._path.exists() else Path(":memory:")
+        with connect(place, self.timeout, self.target) as connection:
             yield Session(self, connection, None)
 
     @contextmanager

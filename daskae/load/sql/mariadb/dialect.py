@@ -53,6 +53,7 @@ class MariadbDialect:
     has_indexes_by_table = True
     has_update_from = True
     has_savepoints = True
+    has_typed_nulls = False
     has_isolation_levels = True
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 

@@ -54,6 +54,7 @@ class PortableDialect:
     has_indexes_by_table = False
     has_update_from = False
     has_savepoints = False
+    has_typed_nulls = True
     has_isolation_levels = False
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 

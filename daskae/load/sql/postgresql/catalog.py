@@ -1,14 +1,15 @@
 """What a PostgreSQL database says of its tables and indexes."""
 
-import re
-
 import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "i": "an index", "S": "a sequence"}
-_TABLE = """SELECT c.oid, c.relname, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
+_TABLE = """SELECT c.oid, c.relname, c.relkind, c.relispartition,
+    pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') AS own,
+    EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.confrelid = c.oid) AS referenced
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
     ON n.oid = c.relnamespace WHERE n.nspname = :schema AND c.relname = :name"""
 _COLUMNS = """SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
     a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required,
@@ -21,8 +22,20 @@ _INDEX = """SELECT a.attname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.oid
     WHERE n.nspname = :schema AND t.relname = :table AND i.relname = :index ORDER BY a.attnum"""
 
-_NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?", re.IGNORECASE)
-_TEXTS = ("text", "character varying")
+# What PostgreSQL refuses to follow a change of a column's type: views and rules, triggers and policies that name it,
+# generated columns, functions; and foreign keys, whose other side may not compare with the new type.
+_OBSTACLES = """SELECT CASE WHEN r.ev_class IS NOT NULL THEN 'view ' || r.ev_class::regclass::text
+        ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END AS what
+    FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class t ON t.oid = d.refobjid AND d.refclassid = 'pg_class'::regclass
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+    LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+    LEFT JOIN pg_catalog.pg_constraint c ON d.classid = 'pg_constraint'::regclass AND c.oid = d.objid
+    WHERE n.nspname = :schema AND t.relname = :table AND a.attname = :column
+        AND (d.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_proc'::regclass,
+            'pg_publication_rel'::regclass) OR f.adnum <> a.attnum OR c.contype = 'f')
+    GROUP BY 1 ORDER BY 1"""
 
 
 def find_table(connection: sa.Connection, schema: str, name: str) -> Existing | None:
@@ -42,7 +55,11 @@ def find_table(connection: sa.Connection, schema: str, name: str) -> Existing | 
             f"the name of an output table belongs to {kind}", where=f"{schema}.{name}", hint="rename or drop it"
         )
     rows = connection.execute(sa.text(_COLUMNS), {"oid": found.oid})
-    return Existing(name, tuple(FoundColumn(row.attname, row.type, row.required, row.computed) for row in rows))
+    columns = tuple(FoundColumn(row.attname, row.type, row.required, row.computed) for row in rows)
+    fixed = "" if found.own else "it belongs to another role"
+    if found.relispartition:
+        fixed = "it is a partition of another table"
+    return Existing(name, columns, fixed, found.referenced)
 
 
 def find_stages(connection: sa.Connection, schema: str) -> list[str]:
@@ -55,17 +72,8 @@ def index_columns(connection: sa.Connection, schema: str, table: str, index: str
     return list(connection.execute(sa.text(_INDEX), {"schema": schema, "table": table, "index": index}).scalars())
 
 
-def accepts(found: str, wanted: str) -> bool:
-    """Tell whether a column of one type can hold every value of another one."""
-    found, wanted = found.lower(), wanted.lower().replace(", ", ",")
-    if wanted == "text":
-        return found in _TEXTS
-    if wanted == "timestamp without time zone":
-        return found in ("timestamp without time zone", "timestamp")
-    ours, theirs = _NUMERIC.fullmatch(wanted), _NUMERIC.fullmatch(found)
-    if ours and theirs:
-        if theirs[1] is None:
-            return True
-        digits, scale, room, places = int(ours[1]), int(ours[2]), int(theirs[1]), int(theirs[2])
-        return places >= scale and room - places >= digits - scale
-    return found == wanted
+def find_obstacle(connection: sa.Connection, schema: str, table: str, column: str) -> str:
+    """Say what depends on the type of a column; nothing when it can be changed."""
+    names = {"schema": schema, "table": table, "column": column}
+    found = list(connection.execute(sa.text(_OBSTACLES), names).scalars())
+    return f"these depend on its type: {', '.join(found)}" if found else ""

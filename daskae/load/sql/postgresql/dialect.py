@@ -14,12 +14,15 @@ from sqlalchemy.dialects import postgresql
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
 from daskae.load.failures import mask_secrets
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.ddl import quoted_name, quoted_table
+from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
 from daskae.load.sql.postgresql.copying import copy_rows
 from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
 from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
 from daskae.load.sql.postgresql.values import sql_type
+from daskae.load.sql.postgresql.widening import LARGEST_WHOLE, accepts, wider_type
 
 _NAME_BYTES = 63  # a longer name is cut by the server without a word
 _INDEX_PREFIX = "_daskae_key_"
@@ -50,6 +53,7 @@ class PostgresqlDialect:
     has_indexes_by_table = False
     has_update_from = True
     has_savepoints = True
+    has_typed_nulls = True
     has_isolation_levels = True
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
@@ -119,7 +123,20 @@ class PostgresqlDialect:
 
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
         """Take every type that holds all values of the wanted one."""
-        return catalog.accepts(found, wanted.compile(self.compiler))
+        return accepts(found, wanted.compile(self.compiler))
+
+    def widen(
+        self, session: Session, table: Existing, column: FoundColumn, wanted: sa.types.TypeEngine[Any]
+    ) -> Widening | None:
+        """Alter the type, where nothing depends on it."""
+        kind = wider_type(column.type, wanted.compile(self.compiler))
+        if kind is None:
+            return None
+        obstacle = catalog.find_obstacle(session.connection, str(session.schema), table.name, column.name)
+        name, quoted = quoted_table(self, session.table(table.name)), quoted_name(self, column.name)
+        if column.type == "bigint" and kind == "DOUBLE PRECISION" and _has_beyond(session, table.name, column.name):
+            obstacle = f"it holds whole numbers beyond {LARGEST_WHOLE}"
+        return Widening(kind, (f"ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {kind}",), obstacle)
 
     def find_table(self, session: Session, name: str) -> Existing | None:
         """Look into ``pg_class``."""
@@ -158,3 +175,9 @@ class PostgresqlDialect:
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Let the planner know how many rows there are; no index is needed to hash them."""
         session.connection.exec_driver_sql(f"ANALYZE {self.compiler.identifier_preparer.format_table(stage)}")
+
+
+def _has_beyond(session: Session, table: str, column: str) -> bool:
+    found = session.table(table, sa.Column(column, sa.BigInteger, quote=True))
+    outside = ~found.c[column].between(-LARGEST_WHOLE, LARGEST_WHOLE)
+    return session.connection.execute(sa.select(1).select_from(found).where(outside).limit(1)).first() is not None

@@ -1,9 +1,13 @@
 """What a SQLite database says of its tables and indexes."""
 
+import sqlite3
+
 import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
+
+_LISTS_TABLES = (3, 37)  # since this version SQLite says which tables are strict; before, there are none
 
 
 def fold(name: str) -> str:
@@ -35,7 +39,39 @@ def find_table(connection: sa.Connection, name: str) -> Existing | None:
         row_number = bool(row.pk) and row.type.upper() == "INTEGER"
         required = bool(row.needed) and row.dflt_value is None and not row_number
         columns.append(FoundColumn(row.name, row.type, required, bool(row.hidden)))
-    return Existing(found.name, tuple(columns))
+    return Existing(found.name, tuple(columns), _why_fixed(connection, found.name))
+
+
+def _why_fixed(connection: sa.Connection, name: str) -> str:
+    if sqlite3.sqlite_version_info < _LISTS_TABLES:
+        return ""
+    query = "SELECT type, strict FROM pragma_table_list(?) WHERE schema = 'main'"
+    kind, strict = connection.exec_driver_sql(query, (name,)).one()
+    return "it is a STRICT table" if strict else "" if kind == "table" else f"it is a {kind} table"
+
+
+def affinity(declared: str) -> str:
+    """Return how a column of a declared type stores values, by SQLite's own rule."""
+    kind = declared.upper()
+    for name, parts in (("INTEGER", ("INT",)), ("TEXT", ("CHAR", "CLOB", "TEXT")), ("BLOB", ("BLOB",))):
+        if any(part in kind for part in parts):
+            return name
+    if not kind:
+        return "BLOB"
+    return "REAL" if any(part in kind for part in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+def accepts(found: str, wanted: str) -> bool:
+    """Tell whether a column of one declared type stores and compares all values of another one as that does."""
+    found = found.upper()
+    decimal = found.startswith(("NUMERIC", "DECIMAL"))
+    if wanted in ("TEXT", "REAL"):
+        return affinity(found) == wanted
+    if wanted == "INTEGER":
+        return affinity(found) == wanted or decimal
+    if wanted == "NUMERIC":
+        return decimal
+    return found == wanted or (wanted, found) == ("TIMESTAMP", "DATETIME")
 
 
 def find_stages(connection: sa.Connection) -> list[str]:

@@ -13,13 +13,15 @@ from sqlalchemy.dialects import sqlite
 from daskae.load.base import TableParts
 from daskae.load.ledger import iso_text
 from daskae.load.lock import publisher_lock
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.drift import Widening
 from daskae.load.sql.files import check_database_file
 from daskae.load.sql.sqlite import catalog
 from daskae.load.sql.sqlite.copying import copy_rows
 from daskae.load.sql.sqlite.failures import sqlite_translated
 from daskae.load.sql.sqlite.session import connect, transaction
 from daskae.load.sql.sqlite.values import sql_type
+from daskae.load.sql.sqlite.widening import widen
 
 
 class SqliteDialect:
@@ -45,6 +47,7 @@ class SqliteDialect:
     has_indexes_by_table = False
     has_update_from = True
     has_savepoints = True
+    has_typed_nulls = True
     has_isolation_levels = False
     reserved: tuple[str, ...] = ("sqlite_", RESERVED_PREFIX)
 
@@ -66,9 +69,11 @@ class SqliteDialect:
 
     @contextmanager
     def reading(self) -> Iterator[Session | None]:
-        """Connect, if there is a file."""
+        """Connect; where there is no file yet, to a database in memory."""
         if not self._path.exists():
-            yield None
+            engine = sa.create_engine("sqlite://", poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                yield Session(self, connection, None)
             return
         with connect(self._path, self.timeout) as connection:
             yield Session(self, connection, None)
@@ -115,8 +120,14 @@ class SqliteDialect:
         return catalog.fold(name)
 
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
-        """Take the very type only: it decides how values are stored and compared."""
-        return found.upper() == wanted.compile(self.compiler)
+        """Take types that store and compare values alike; lengths and digits bind nothing here."""
+        return catalog.accepts(found, wanted.compile(self.compiler))
+
+    def widen(
+        self, session: Session, table: Existing, column: FoundColumn, wanted: sa.types.TypeEngine[Any]
+    ) -> Widening | None:
+        """Write another type into the schema."""
+        return widen(session.connection, table, column, wanted.compile(self.compiler))
 
     def find_table(self, session: Session, name: str) -> Existing | None:
         """Look into ``sqlite_master``."""

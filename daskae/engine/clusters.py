@@ -1,0 +1,101 @@
+"""The kinds of clusters, each with how it is started and how large it is to be."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import distributed
+
+from daskae.config import ClusterSettings
+from daskae.engine.base import KUBERNETES, LOCAL, SLURM, Needs
+from daskae.engine.started import Started
+from daskae.engine.watchdog import Watchdog
+from daskae.errors import WorkersUnavailableError
+from daskae.units import parse_seconds
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A cluster ready for work."""
+
+    client: Any
+    slots: int
+    """Tasks that run at the same time once all workers are there."""
+
+
+def connect(
+    target: str,
+    settings: ClusterSettings,
+    workers: int | None,
+    memory_limit: int | None,
+    needs: Needs,
+    stack: ExitStack,
+) -> Connected:
+    """Start or reach a cluster; what was started ends with the stack.
+
+    Raises
+    ------
+    SettingsError
+        If the settings cannot work.
+    WorkersUnavailableError
+        If no scheduler answers or no worker comes in time.
+    """
+    if target not in (LOCAL, SLURM, KUBERNETES):
+        from daskae.engine.remote import open_client
+
+        client = stack.enter_context(open_client(target, settings))
+        wait_for_worker(client, target, settings)
+        return Connected(client, max(1, sum(client.nthreads().values())))
+    started = _start(target, settings, workers, memory_limit, needs)
+    stack.callback(started.cluster.close)
+    client = stack.enter_context(distributed.Client(started.cluster, timeout=settings.start_timeout))
+    slots = started.workers
+    if settings.adaptive is not None:
+        slots = settings.adaptive.maximum
+        # Dask wants a worker for each target_duration of expected work; few tasks are handed out at a time, so that
+        # with its own 5 s it would see too little work to grow. Each task that waits is worth a worker here.
+        started.cluster.adapt(minimum=settings.adaptive.minimum, maximum=slots, target_duration="100ms")
+    elif started.scale is not None:
+        started.scale(started.workers)
+        stack.enter_context(Watchdog(started.cluster, started.scale, started.workers))
+    wait_for_worker(client, target, settings)
+    return Connected(client, slots)
+
+
+def _start(
+    target: str, settings: ClusterSettings, workers: int | None, memory_limit: int | None, needs: Needs
+) -> Started:
+    if target == SLURM:
+        from daskae.engine.slurm import start_slurm
+
+        return start_slurm(settings, workers, needs)
+    if target == KUBERNETES:
+        from daskae.engine.kubernetes import start_kubernetes
+
+        return start_kubernetes(settings, workers)
+    from daskae.engine.local import start_local
+
+    return start_local(settings, workers, memory_limit, needs)
+
+
+def wait_for_worker(client: Any, target: str, settings: ClusterSettings) -> None:
+    """Wait for the first worker.
+
+    Raises
+    ------
+    WorkersUnavailableError
+    """
+    try:
+        client.wait_for_workers(1, timeout=parse_seconds(settings.start_timeout))
+    except TimeoutError as error:
+        raise WorkersUnavailableError(
+            "no worker came", target, "0 workers", f"one within cluster.start_timeout = {settings.start_timeout}",
+            _HINTS.get(target, "start workers for this scheduler, then run the same command again"),
+        ) from error  # fmt: skip
+
+
+_HINTS = {
+    SLURM: "squeue and the jobs' output in cluster.slurm.log_directory say why; a longer start_timeout waits longer",
+    KUBERNETES: "kubectl describe pods says why; a longer start_timeout waits longer",
+    LOCAL: "look at free memory, or use --cluster inline",
+}

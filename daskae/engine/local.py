@@ -1,0 +1,28 @@
+"""Worker processes of this machine, as many as cores, memory and cgroups allow, on the loopback address."""
+
+import logging
+
+import distributed
+
+from daskae.config import ClusterSettings
+from daskae.engine.base import Needs, allowed_memory, local_workers
+from daskae.engine.started import Started
+
+
+def start_local(settings: ClusterSettings, workers: int | None, memory_limit: int | None, needs: Needs) -> Started:
+    """Start a scheduler in this process and workers in processes of their own."""
+    count = local_workers(workers, needs.projected_bytes)
+    if settings.adaptive is not None:
+        count = settings.adaptive.minimum
+    most = count if settings.adaptive is None else settings.adaptive.maximum
+    cluster = distributed.LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=allowed_memory("local", settings, most, memory_limit),
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    )
+    return Started(cluster, count, cluster.scale)

@@ -1,0 +1,19 @@
+"""What the kinds of clusters that this process starts have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+THREAD_VARIABLES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "ARROW_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Set to 1 for workers: a process runs one task on one core."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A cluster that this process has started and will end."""
+
+    cluster: Any
+    workers: int
+    """Worker processes it is to have."""
+    scale: Callable[[int], None] | None = None
+    """Bring the cluster to so many workers; None where something else sees to that."""

@@ -1,0 +1,213 @@
+"""Checks on staged rows and target, in the transaction that publishes them; :mod:`daskae.load.audits` says what one is.
+
+A query is run as a part of a SELECT around it, and whatever a check writes is rolled back, so it can only look; where
+the database has no savepoints, a function must keep from writing, and a check that cannot be run ends the load. Before
+a run starts, each query is tried out on columns without rows: a misspelt one is not found out hours later.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from daskae.errors import DaskaeError, GateError, LoadError, SettingsError, TargetBusyError
+from daskae.load.audits import LoadCheck, Verdict, resolve_checks
+from daskae.load.base import Load
+from daskae.load.failures import mask_secrets
+from daskae.load.sql.ddl import quoted_name, quoted_table
+from daskae.load.sql.dialect import Dialect, Session
+from daskae.load.sql.drift import TablePlan
+from daskae.load.sql.strategies import Pair
+from daskae.load.sql.tables import data_columns
+
+_KEPT_ROWS = 1000
+_SAVEPOINT = "daskae_check"
+
+
+@dataclass(frozen=True)
+class CheckedTable:
+    """What a function gets of one output table."""
+
+    staged: sa.Table
+    """The new rows."""
+    target: sa.Table
+    """The table they go into."""
+
+
+def run_checks(session: Session, load: Load, pairs: Sequence[Pair], at: str) -> list[Verdict]:
+    """Run the checks of one moment; return those that failed and do not block.
+
+    Raises
+    ------
+    GateError
+        Naming the checks that block; the rows they found are kept beside those that are left out.
+    """
+    names = [parts.name for parts in load.tables]
+    tables = {name: CheckedTable(pair.stage, pair.target) for name, pair in zip(names, pairs, strict=True)}
+    failed: list[Verdict] = []
+    blocking: list[tuple[Verdict, str]] = []
+    for number, check in enumerate(resolve_checks(load.checks, names), 1):
+        if check.at == at and (found := _judge(session, check, tables)) is not None:
+            verdict, rows = found
+            file = _keep(load, check, number, rows)
+            if check.on_failure == "block":
+                blocking.append((verdict, file))
+            else:
+                failed.append(verdict)
+    if blocking:
+        shown = ", ".join(verdict.check.name for verdict, _ in blocking)
+        files = ", ".join(file for _, file in blocking if file)
+        raise GateError(
+            f"a check of the load refuses the publish: {shown}",
+            "[[load.checks]]",
+            "; ".join(verdict.message for verdict, _ in blocking),
+            hint=f"the target is unchanged; {f'look at {files}' if files else 'mend the input or the check'}",
+        )
+    return failed
+
+
+def try_checks(session: Session, load: Load, plans: Sequence[TablePlan]) -> None:
+    """Let the database read every query, over columns without rows.
+
+    Raises
+    ------
+    SettingsError
+        Naming the check that cannot be run.
+    """
+    checks = resolve_checks(load.checks, [plan.parts.name for plan in plans])
+    heads = _empty_tables(session, load, plans)
+    for check in checks:
+        if not check.sql:
+            continue
+        query = check.filled(lambda place, table: quoted_name(session.dialect, heads[place, table][0]))
+        used = dict.fromkeys(heads[place] for place in check.places())
+        head = ", ".join(f"{quoted_name(session.dialect, name)} AS ({body})" for name, body in used)
+        try:
+            text = f"WITH {head} SELECT * FROM (\n{query}\n) AS found LIMIT "
+            session.connection.execute(sa.text(f"{_plain(text)}:none"), {"none": 0})
+        except sa.exc.DBAPIError as error:
+            raise SettingsError(
+                "a check is no query that the database can run",
+                f"[[load.checks]] {check.name}",
+                _said(session.dialect, error),
+                "one SELECT over columns that the tables have",
+            ) from None
+
+
+def _judge(
+    session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]
+) -> tuple[Verdict, Sequence[Mapping[str, Any]]] | None:
+    """Run one check; None when all is well."""
+    connection, savepoints = session.connection, session.dialect.has_savepoints
+    if savepoints:
+        connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
+    try:
+        message, rows, kept = _call(session, check, tables)
+    except sa.exc.DBAPIError as error:
+        if not savepoints:  # there is no way back to a transaction that goes on
+            raise
+        message, rows, kept = f"the check itself failed: {_said(session.dialect, error)}", 0, []
+    except DaskaeError:
+        raise
+    except Exception as error:  # a function of the user's own
+        message, rows, kept = f"the check itself failed: {type(error).__name__}: {error}", 0, []
+    if savepoints:
+        connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+        connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+    return (Verdict(check, f"{check.name}: {mask_secrets(message)}", rows), kept) if message else None
+
+
+def _call(
+    session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]
+) -> tuple[str, int, Sequence[Mapping[str, Any]]]:
+    if check.function is not None:
+        answer = check.function(session.connection, tables)
+        if answer is None or answer is True:
+            return "", 0, []
+        return (answer if isinstance(answer, str) else "" if answer else "it is not so"), 0, []
+
+    def name(place: str, table: str) -> str:
+        found = tables[table]
+        return quoted_table(session.dialect, found.staged if place == "staged" else found.target)
+
+    query = f"(\n{check.filled(name)}\n) AS found"
+    if check.expect == "true":
+        rows = session.connection.execute(_limited(query, 2)).all()
+        good = len(rows) == 1 and len(rows[0]) == 1 and rows[0][0] in (True, 1)
+        shown = ", ".join(str(tuple(row)) for row in rows) or "nothing"
+        return ("" if good else f"{shown} instead of a single true"), 0, []
+    count = int(session.connection.execute(_limited(query, 1, "count(*)")).scalar_one())
+    if not count:
+        return "", 0, []
+    found_rows = session.connection.execute(_limited(query, _KEPT_ROWS)).mappings()
+    return f"{count} {'row' if count == 1 else 'rows'}, where none is allowed", count, [dict(row) for row in found_rows]
+
+
+def _limited(query: str, rows: int, columns: str = "*") -> sa.Select[Any]:
+    """Select from a query. The limit is a parameter, and with one no driver takes two statements at once."""
+    return sa.select(sa.text(columns)).select_from(sa.text(_plain(query))).limit(rows)
+
+
+def _plain(text: str) -> str:
+    """Write a text so that SQLAlchemy takes it as it is: a colon in it is no parameter."""
+    return text.replace(":", "\\:")
+
+
+def _said(dialect: Dialect, error: sa.exc.DBAPIError) -> str:
+    """Return what the database has against a check; a lost connection or a busy table is not about the check."""
+    if dialect.is_lost(error):
+        raise error
+    try:
+        with dialect.translated():
+            raise error
+    except TargetBusyError:
+        raise
+    except LoadError as found:
+        return (found.got or found.what).partition("\n")[0]
+
+
+def _keep(load: Load, check: LoadCheck, number: int, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write the rows that a check found as JSON lines; return the file."""
+    if load.rejects is None or not rows:
+        return ""
+    name = check.name if check.name.isidentifier() else str(number)
+    path: Path = load.rejects / f"check-{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def _empty_tables(
+    session: Session, load: Load, plans: Sequence[TablePlan]
+) -> dict[tuple[str, str], tuple[str, str]]:  # fmt: skip
+    """Name and write a query without rows for the staged rows and the target of every table."""
+    found = {}
+    for number, plan in enumerate(plans):
+        staged = data_columns(session.dialect, plan.parts, load, staged=True)
+        body = f"SELECT {_nulls(session.dialect, staged)} LIMIT 0"
+        found["staged", plan.parts.name] = (f"_daskae_staged_{number}", body)
+        existing = session.dialect.find_table(session, plan.parts.name)
+        if existing is None:
+            body = f"SELECT {_nulls(session.dialect, list(plan.table.columns))} LIMIT 0"
+        else:
+            there = {session.dialect.fold(column.name) for column in existing.columns}
+            new = [column for column in plan.table.columns if session.dialect.fold(column.name) not in there]
+            more = f", {_nulls(session.dialect, new)}" if new else ""
+            name = quoted_table(session.dialect, session.table(existing.name))
+            body = f"SELECT old.*{more} FROM {name} AS old LIMIT 0"
+        found["target", plan.parts.name] = (f"_daskae_target_{number}", body)
+    return found
+
+
+def _nulls(dialect: Dialect, columns: Sequence[sa.Column[Any]]) -> str:
+    kinds = [
+        str(sa.cast(sa.null(), column.type).compile(dialect=dialect.compiler)) if dialect.has_typed_nulls else "NULL"
+        for column in columns
+    ]
+    return ", ".join(
+        f"{kind} AS {quoted_name(dialect, column.name)}" for kind, column in zip(kinds, columns, strict=True)
+    )

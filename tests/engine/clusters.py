@@ -1,0 +1,86 @@
+"""A Dask scheduler and workers as processes of their own, as they run on other hosts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.support import ROOT, descendants
+
+
+class Cluster:
+    """Context manager: a scheduler with a scheduler file, and workers of one thread.
+
+    Parameters
+    ----------
+    folder : Path
+        For the scheduler file, scratch and logs.
+    workers : int
+    memory : str
+        Of each worker.
+    host : str
+        Address that all of them listen on.
+    **environment
+        Variables of all of them.
+    """
+
+    def __init__(
+        self, folder: Path, workers: int, memory: str = "1GB", host: str = "127.0.0.1", **environment: str
+    ) -> None:
+        self.file = folder / "scheduler.json"
+        self._folder, self._workers, self._memory, self._host = folder, workers, memory, host
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        self.start("scheduler", "--host", self._host, "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        end = time.monotonic() + 60
+        while not self.file.exists() or not self.file.read_text().endswith("}"):
+            assert time.monotonic() < end, self.log("scheduler")
+            assert self._processes[0].poll() is None, self.log("scheduler")
+            time.sleep(0.05)
+        for i in range(self._workers):
+            self.worker(f"w{i}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        family = [item for process in self._processes for item in descendants(process.pid)]
+        for process in reversed(self._processes):
+            process.kill()
+            process.wait()
+        for item in family:
+            if item.is_running():
+                item.kill()
+        psutil.wait_procs(family, timeout=10)
+
+    @property
+    def address(self) -> str:
+        """Where the scheduler listens."""
+        return str(json.loads(self.file.read_text())["address"])
+
+    def worker(self, name: str) -> subprocess.Popen[bytes]:
+        """Start one more worker."""
+        return self.start(
+            "worker", "--name", name, "--nthreads", "1", "--memory-limit", self._memory, "--host", self._host,
+            "--local-directory", str(self._folder), "--dashboard-address", "127.0.0.1:0",
+        )  # fmt: skip
+
+    def start(self, role: str, *options: str) -> subprocess.Popen[bytes]:
+        """Start a process of the cluster in an empty folder, so that it can import what is installed and no more."""
+        command = [sys.executable, "-m", "dask", role, "--scheduler-file", str(self.file), *options]
+        with (self._folder / f"{role}.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self._folder, env=self._environment, stdout=log, stderr=log)
+        self._processes.append(process)
+        return process
+
+    def log(self, role: str) -> str:
+        """What processes of a role have said."""
+        return (self._folder / f"{role}.log").read_text()
