@@ -1,6 +1,7 @@
 """Checks on staged rows and target, in the transaction that publishes them; :mod:`daskae.load.audits` says what one is.
 
-A query is run as a part of a SELECT around it, and whatever a check writes is rolled back, so it can only look. Before
+A query is run as a part of a SELECT around it, and whatever a check writes is rolled back, so it can only look; where
+the database has no savepoints, a function must keep from writing, and a check that cannot be run ends the load. Before
 a run starts, each query is tried out on columns without rows: a misspelt one is not found out hours later.
 """
 
@@ -100,18 +101,22 @@ def _judge(
     session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]
 ) -> tuple[Verdict, Sequence[Mapping[str, Any]]] | None:
     """Run one check; None when all is well."""
-    connection = session.connection
-    connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
+    connection, savepoints = session.connection, session.dialect.has_savepoints
+    if savepoints:
+        connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
     try:
         message, rows, kept = _call(session, check, tables)
     except sa.exc.DBAPIError as error:
+        if not savepoints:  # there is no way back to a transaction that goes on
+            raise
         message, rows, kept = f"the check itself failed: {_said(session.dialect, error)}", 0, []
     except DaskaeError:
         raise
     except Exception as error:  # a function of the user's own
         message, rows, kept = f"the check itself failed: {type(error).__name__}: {error}", 0, []
-    connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
-    connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+    if savepoints:
+        connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+        connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
     return (Verdict(check, f"{check.name}: {mask_secrets(message)}", rows), kept) if message else None
 
 
@@ -200,8 +205,9 @@ def _empty_tables(
 
 def _nulls(dialect: Dialect, columns: Sequence[sa.Column[Any]]) -> str:
     kinds = [
-        str(sa.cast(sa.null(), column.type).compile(dialect=dialect.compiler)) for column in columns
-    ]  # fmt: skip
+        str(sa.cast(sa.null(), column.type).compile(dialect=dialect.compiler)) if dialect.has_typed_nulls else "NULL"
+        for column in columns
+    ]
     return ", ".join(
         f"{kind} AS {quoted_name(dialect, column.name)}" for kind, column in zip(kinds, columns, strict=True)
     )

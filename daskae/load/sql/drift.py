@@ -200,7 +200,7 @@ def _require_ours(session: Session, existing: Existing, load: Load, parts: Table
         return
     index = dialect.index_columns(session, existing.name, dialect.index_name(existing.name))
     loaded = any(parts.name in entry.tables for entry in read_ledger(session) if entry.status != "failed")
-    if not (index and loaded):
+    if not (loaded and (index or not dialect.has_key_indexes)):
         raise LoadError(
             "the table holds rows that daskae did not put there",
             where=where,
