@@ -76,11 +76,10 @@ def portable(tmp_path: Path) -> Database:
 
 _FIRST, _OTHERS = ("sqlite", "postgresql"), ("mariadb", "duckdb", "portable")
 # Written for the first two: they look into catalogues, or widen types, which the others do not.
-_OF_TWO = ("test_drift", "test_audits", "test_metadata", "test_names", "test_what_hangs_on_a_table", "test_at_once",
-    "test_load_settings", "test_ways", "test_memory")  # fmt: skip
+_OF_TWO = ("test_drift", "test_what_hangs_on_a_table", "test_load_settings", "test_ways", "test_memory")
 # Long tests over every database: a few of them run by default on the others, all of them in CI.
-_LONG = ("test_job", "test_faults")
-_QUICK = ("append-uncommitted", "merge-deleted:2", "brings_new_customers", "polling_reader", "another_publisher")
+_LONG = ("test_job", "test_faults", "test_at_once", "test_names")
+_QUICK = ("brings_new_customers", "polling_reader", "another_publisher", "mariadb-append", "columns_are_added")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -36,6 +36,15 @@ class Database:
         """Whether tables are made before the transaction that fills them."""
         return self.name in ("mariadb", "portable")
 
+    @property
+    def ours_by_index(self) -> bool:
+        """Whether an index on the keys shows whose rows are; where it does, there are savepoints, too."""
+        return self.name not in ("duckdb", "portable")
+
+    def can_name(self, name: str) -> bool:
+        """Whether it can have a table or a column of this name."""
+        return self.name != "mariadb" or (not name[-1].isspace() and max(name) < "\U00010000")
+
     def sink(self, timeout: float = 30.0) -> Sink:
         return open_sink(self.url, timeout)
 

@@ -106,7 +106,7 @@ def test_what_is_too_long_is_refused_and_not_cut(mariadb: Database, tmp_path: Pa
     assert mariadb.names() == set()
 
 
-@pytest.mark.parametrize("name", ["x" * 65, "smile 😀", "space "])
+@pytest.mark.parametrize("name", ["x" * 65, "smile 😀", "space ", "tab\t"])
 def test_names_that_the_server_cannot_have_are_refused(name: str, mariadb: Database, tmp_path: Path) -> None:
     for tables in ({name: ((), pa.table({"n": [1]}))}, {"t": ((), pa.table({name: [1]}))}):
         with pytest.raises(LoadError, match=r"too long for MariaDB(.|\n)*64 characters|cannot have such a name"):
@@ -292,3 +292,25 @@ def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path
         open_sink("mariadb://user:sesame@127.0.0.1:1/db", timeout=1).preflight(load)
     assert not isinstance(caught.value, TargetBusyError)
     assert "sesame" not in f"{caught.value}{caught.value.__cause__}"
+
+
+@pytest.mark.parametrize("action", ["", "ON DELETE CASCADE"])
+def test_a_replace_keeps_rows_that_others_refer_to(action: str, mariadb: Database, tmp_path: Path) -> None:
+    sink = mariadb.sink()
+    sink.publish(build_load(tmp_path, A, shop("north", 3)))
+    mariadb.run(
+        "CREATE TABLE notes (customer_id VARCHAR(255) COLLATE utf8mb4_nopad_bin,"
+        f" FOREIGN KEY (customer_id) REFERENCES customer_metrics (customer_id) {action})",
+        "INSERT INTO notes VALUES ('C1'), ('C2')",
+    )
+    receipt = sink.publish(build_load(tmp_path, B, shop("south", 5)))
+    assert receipt.changes["customer_metrics"] == Changes(inserted=2, updated=3)
+    assert {row["shop"] for row in mariadb.rows("customer_metrics")} == {"south"}
+    assert len(mariadb.rows("notes")) == 2
+    last = build_load(tmp_path, C, shop("west", 2))
+    if action:
+        assert sink.publish(last).changes["customer_metrics"].deleted == 3
+    else:
+        with pytest.raises(LoadError, match=r"a rule of the database refuses the rows(.|\n)*foreign key"):
+            sink.publish(last)
+    assert len(mariadb.rows("notes")) == (1 if action else 2)

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from daskae.errors import LoadError
+from daskae.load.base import Changes
 from daskae.load.sql.portable.dialect import PortableDialect
 from daskae.load.targets import open_dialect, open_sink
 
@@ -137,3 +138,15 @@ def test_an_error_shows_no_password(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"cannot be reached|refuses") as caught:
         open_sink(url).preflight(build_load(tmp_path, A, shop("north")))
     assert "sesame" not in f"{caught.value}{caught.value.__cause__}"
+
+
+def test_a_replace_keeps_rows_that_others_refer_to(portable: Database, tmp_path: Path) -> None:
+    sink = portable.sink()
+    sink.publish(build_load(tmp_path, A, shop("north", 3)))
+    portable.run(
+        "CREATE UNIQUE INDEX one_customer ON customer_metrics (customer_id)",
+        "CREATE TABLE notes (customer_id TEXT REFERENCES customer_metrics (customer_id))",
+    )
+    receipt = sink.publish(build_load(tmp_path, B, shop("south", 5)))
+    assert receipt.changes["customer_metrics"] == Changes(inserted=2, updated=3)
+    assert {row["shop"] for row in portable.rows("customer_metrics")} == {"south"}

@@ -56,6 +56,13 @@ def check_declarations(dialect: Dialect, load: Load) -> None:
     LoadError
         For a name it cannot hold, a type it has no place for, or an option that fits no table.
     """
+    if load.metadata.load_id is None and not dialect.has_key_indexes:
+        raise LoadError(
+            f"{dialect.title} needs the column that says which load brought a row: no index shows whose the rows are",
+            "[load] metadata",
+            ", ".join(load.metadata.names) or "no columns",
+            "_load_id among them, under any name",
+        )
     for parts in load.tables:
         where = f"table {parts.name}"
         if parts.name.lower().startswith(dialect.reserved):

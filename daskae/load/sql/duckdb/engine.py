@@ -30,6 +30,8 @@ class Cursor:
 
     def execute(self, statement: str, values: Sequence[Any] | None = None) -> None:
         """Run a statement; one that changes rows leaves their number in ``rowcount`` and nothing to fetch."""
+        if ";" in statement and len(self._plain.extract_statements(statement)) > 1:
+            raise duckdb.InvalidInputException("only one statement at a time is allowed")  # the driver would run all
         self._plain.execute(statement, values or None)
         self.description, self.rowcount = self._plain.description, -1
         verb = statement.lstrip()[:6].upper()

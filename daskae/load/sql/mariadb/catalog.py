@@ -11,6 +11,8 @@ from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
 # The catalogue compares names without regard to case, also where tables are told apart by it.
 _TABLE = """SELECT table_name AS name, table_type AS kind, @@lower_case_table_names AS folds
     FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = :name"""
+_REFERENCED = """SELECT 1 FROM information_schema.key_column_usage WHERE referenced_table_schema = DATABASE()
+    AND referenced_table_name = :name LIMIT 1"""
 _COLUMNS = """SELECT column_name AS name, column_type AS type, collation_name AS collation,
     is_nullable = 'NO' AND column_default IS NULL AND extra NOT LIKE '%auto_increment%' AS required,
     extra LIKE '%GENERATED%' AND extra NOT LIKE '%DEFAULT_GENERATED%' AS computed
@@ -44,7 +46,8 @@ def find_table(connection: sa.Connection, name: str) -> Existing | None:
         raise LoadError(f"the name of an output table belongs to a {kind}", f"{kind} {name}", hint="rename or drop it")
     rows = connection.execute(sa.text(_COLUMNS), {"name": found.name})
     columns = (FoundColumn(row.name, _full_type(row), bool(row.required), bool(row.computed)) for row in rows)
-    return Existing(found.name, tuple(columns))
+    referenced = connection.execute(sa.text(_REFERENCED), {"name": found.name}).first() is not None
+    return Existing(found.name, tuple(columns), referenced=referenced)
 
 
 def _full_type(row: "sa.Row[Any]") -> str:

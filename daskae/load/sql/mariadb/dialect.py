@@ -7,6 +7,7 @@ several that take writes, all runs must name the same one.
 """
 
 import hashlib
+import string
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -131,12 +132,12 @@ class MariadbDialect:
         if len(name) > _NAME_LENGTH:
             got, allowed = f"{len(name)} characters", f"{_NAME_LENGTH} characters"
             raise LoadError("a name is too long for MariaDB", where, got, allowed, "use a shorter name")
-        if name.endswith(" ") or max(name) > "\uffff":
+        if name[-1] in string.whitespace or max(name) > "\uffff":
             raise LoadError(
                 "MariaDB cannot have such a name",
                 where,
                 repr(name),
-                "a name without a space at its end and without characters above U+FFFF, such as emoji",
+                "a name without white space at its end and without characters above U+FFFF, such as emoji",
                 "use another name",
             )
 

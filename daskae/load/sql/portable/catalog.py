@@ -1,5 +1,6 @@
 """What SQLAlchemy finds out about the tables of a database, and which of their columns will do."""
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,7 +32,8 @@ class Catalog:
             raise LoadError("the name of an output table belongs to a view", f"view {name}", hint="rename or drop it")
         if not inspector.has_table(quoted):
             return None
-        return Existing(name, tuple(map(self._column, inspector.get_columns(quoted))))
+        columns = tuple(map(self._column, inspector.get_columns(quoted)))
+        return Existing(name, columns, referenced=name in _referred(connection))
 
     def find_stages(self, connection: sa.Connection) -> list[str]:
         """List the staged tables."""
@@ -58,6 +60,18 @@ class Catalog:
         automatic = found.get("autoincrement") is True or found.get("identity") is not None
         required = not found["nullable"] and found.get("default") is None and not automatic
         return FoundColumn(found["name"], text, required, found.get("computed") is not None)
+
+
+def _referred(connection: sa.Connection) -> Collection[str]:
+    """Name the tables that foreign keys refer to, as far as the dialect can tell; looked up once, as it takes time."""
+    if "referred" not in connection.info:
+        try:
+            every = sa.inspect(connection).get_multi_foreign_keys()
+        except NotImplementedError:
+            every = {}
+        connection.info["referred"] = {key["referred_table"] for keys in every.values() for key in keys}
+    found: Collection[str] = connection.info["referred"]
+    return found
 
 
 def _digits(type_: Kind) -> tuple[int, int] | None:
