@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 import pyarrow as pa
 import pytest
@@ -18,6 +20,7 @@ from .building import A, B, build_load
 
 ROWS = 240
 SHOWN = 40
+GONE = ("no such file", "no files found", "expected at least")
 
 READER = """
 import json, sys
@@ -62,13 +65,24 @@ def prepared(folder: Path, columns: tuple[str, ...]) -> list[Load]:
     return loads
 
 
+def take(source: Iterable[str], lines: "SimpleQueue[str]") -> None:
+    for line in source:
+        lines.put(line)
+
+
 @contextmanager
-def reader(place: str, way: str) -> Iterator["subprocess.Popen[str]"]:
+def reader(place: str, way: str) -> Iterator["SimpleQueue[str]"]:
+    """Run a reader; yield what it sees, taken from it at once, as a full pipe would make it wait and see old news."""
+    lines: SimpleQueue[str] = SimpleQueue()
     with subprocess.Popen([sys.executable, "-c", READER, place, way], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        taker = Thread(target=take, args=(process.stdout, lines))
+        taker.start()
         try:
-            yield process
+            yield lines
         finally:
             process.kill()
+            taker.join()
 
 
 @pytest.mark.parametrize("columns", [(), ("part",)], ids=["plain", "folders"])
@@ -80,19 +94,19 @@ def test_a_reader_sees_the_old_load_or_the_new_one(way: str, columns: tuple[str,
     sink.publish(loads[0])
     seen: dict[int, int] = {0: 0, 1: 0}
     gone = 0
-    with reader(str(tmp_path / "out" / "t"), way) as process:
-        assert process.stdout is not None
+    with reader(str(tmp_path / "out" / "t"), way) as lines:
         for number in range(1, 1000):
             sink.publish(loads[number % 2])
-            found = json.loads(process.stdout.readline())
-            if found and found[0] == "gone":
-                assert any(word in found[1].lower() for word in ("no such file", "no files found", "expected at least"))
-                gone += 1
-                continue
-            ((round_, rows, ids),) = found
-            assert (rows, ids) == (ROWS, ROWS)
-            seen[round_] += 1
-            if sum(seen.values()) >= SHOWN and min(seen.values()) >= 3:
+            for line in [lines.get(timeout=60), *(lines.get() for _ in range(lines.qsize()))]:
+                found = json.loads(line)
+                if found and found[0] == "gone":
+                    assert any(word in found[1].lower() for word in GONE)
+                    gone += 1
+                    continue
+                ((round_, rows, ids),) = found
+                assert (rows, ids) == (ROWS, ROWS)
+                seen[round_] += 1
+            if min(number, sum(seen.values())) >= SHOWN and min(seen.values()) >= 3:
                 break
     assert sum(seen.values()) >= SHOWN
     assert min(seen.values()) >= 3, (seen, gone)
