@@ -9,6 +9,7 @@
     ├── PlanError                  exit 1   the work does not fit the machine; nothing was started
     ├── EngineError                exit 1   the cluster could not run a task
     │   └── WorkersUnavailableError exit 75  no worker came, or all were lost
+    ├── WorkDirError             exit 1   the work directory cannot be written; what is finished is kept
     ├── ExchangeError              exit 1   an intermediate file is damaged or missing
     ├── ConservationError          exit 1   rows read != rows accepted + rows rejected
     ├── GateError                  exit 4   a rule over the whole data set refuses the publish
@@ -78,6 +79,10 @@ class WorkersUnavailableError(EngineError):
     """No worker appeared in time, or all of them were lost."""
 
     exit_code = 75
+
+
+class WorkDirError(DaskaeError):
+    """The work directory cannot be written; finished parts are kept, the target is as it was."""
 
 
 class ExchangeError(DaskaeError):

@@ -93,6 +93,7 @@ class ExchangeWriter:
     def _write(self, batch: pa.RecordBatch, offsets: NDArray[np.int64]) -> None:
         self._writer.write_batch(batch, custom_metadata={_OFFSETS: offsets.tobytes()})
         self._rows += batch.num_rows
+        crash_point("exchange.writing")
 
     def finish(self) -> ExchangeFile | None:
         """Close the file and describe it; None if nothing was written."""

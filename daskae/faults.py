@@ -3,7 +3,7 @@
 A stage calls :func:`crash_point` with a name at every step whose interruption matters. In a normal run that is one
 look at the environment. With ``DASKAE_CRASH_AT=sqlite.staged`` the process dies there as if by ``kill -9``: no
 ``finally``, no flush, no goodbye. ``DASKAE_CRASH_AT=sqlite.staged:3`` lets the first two passes live and dies at the
-third.
+third. ``*:17`` dies at the seventeenth passage of any place, so a loop over the number visits every one of them.
 """
 
 import os
@@ -11,6 +11,7 @@ import signal
 from collections import Counter
 
 CRASH_VARIABLE = "DASKAE_CRASH_AT"
+ANY = "*"
 
 _passes: Counter[str] = Counter()
 
@@ -32,10 +33,11 @@ def crash_point(name: str) -> None:
     if armed is None:
         return
     target, _, count = armed.partition(":")
-    if target != name:
+    if target not in (name, ANY):
         return
     if count and not (count.isdecimal() and int(count) > 0):
         raise ValueError(f"{CRASH_VARIABLE}={armed} is not a name, or a name with a count such as {name}:2")
-    _passes[name] += 1
-    if _passes[name] == int(count or 1):
+    _passes[target] += 1
+    if _passes[target] == int(count or 1):
+        os.write(2, f"killed at {name}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from daskae.errors import InputError
+from daskae.faults import crash_point
 from daskae.hashing import digest_texts
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
@@ -165,6 +166,7 @@ def _scan(
     if entry is not None and started - modified > _SETTLED_SECONDS:
         temporary = entry.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps([asdict(segment) for segment in segments]))
+        crash_point("scan.before_rename")
         temporary.replace(entry)
     return segments
 

@@ -64,7 +64,12 @@ def require_unchanged(path: str, label: str, identity: str) -> None:
     ------
     InputChangedError
     """
-    now = file_size_and_identity(path)[1]
+    try:
+        now = file_size_and_identity(path)[1]
+    except InputError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        now = "gone"
     if now != identity:
         raise InputChangedError(
             "an input changed while it was read", label, now, identity, "let the writer finish, then run again"

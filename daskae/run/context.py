@@ -16,6 +16,7 @@ from daskae.errors import InputError
 from daskae.events import Event, Listener, Stage, StageDone, StageStarted
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
+from daskae.partition import ExchangeFile
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
 from daskae.transform.steps import Step
@@ -56,6 +57,10 @@ class RunContext:
     load_id: str = ""
     tables: tuple[TableParts, ...] = ()
     accepted: AcceptedRows | None = None
+    outputs: list[tuple[Path, tuple[ExchangeFile, ...]]] = field(default_factory=list)
+    """Folders of all tasks whose outputs this run uses, with their files."""
+    pending: dict[str, None] = field(default_factory=dict)
+    """Tasks of the stage that have not ended, in the order in which they are handed out."""
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -83,6 +88,11 @@ class RunContext:
     def steps(self, key: str) -> Path:
         """Folder of one later step's output."""
         return self._root / "steps" / key[:24]
+
+    @property
+    def turns(self) -> Path:
+        """Folder of the numbers that runs of a command take; fresh runs too."""
+        return self.work / "turns"
 
     @property
     def patches(self) -> Path:

@@ -33,6 +33,7 @@ from daskae.run.plan import Plan
 from daskae.run.record import write_record
 from daskae.run.report import summarize_failure, write_manifest
 from daskae.run.sweep import sweep
+from daskae.run.workdir import explained, make_private
 from daskae.stages.accepted import AcceptedRows, empty_table, read_accepted
 from daskae.summary import RunSummary
 from daskae.transform.steps import Step
@@ -166,7 +167,8 @@ def run_job(
 def _open_records(context: RunContext, stack: ExitStack) -> None:
     """Create the run folder with its log and event file."""
     try:
-        context.run_dir.mkdir(parents=True, mode=0o700)
+        make_private(context.work)
+        context.run_dir.mkdir(mode=0o700)
     except OSError as error:
         raise SettingsError(
             "the run folder cannot be created",
@@ -184,17 +186,21 @@ def _run_watched(context: RunContext) -> RunSummary:
     """Run, and leave a manifest however it ends."""
     known: list[Plan] = []
     try:
-        summary = _run_repairing(context, known)
+        with explained(context, known):
+            summary = _run_repairing(context, known)
     except BaseException as error:
         status: Status = "refused" if isinstance(error, GateError) else "failed"
         if isinstance(error, KeyboardInterrupt):
             status = "interrupted"
         text = str(error) or type(error).__name__
-        (context.run_dir / "traceback.txt").write_text("".join(traceback.format_exception(error)))
         failed = summarize_failure(context, status, text, known[-1] if known else None)
+        # What stopped the run may be the disk that these are written to.
+        with suppress(OSError):
+            (context.run_dir / "traceback.txt").write_text("".join(traceback.format_exception(error)))
         with suppress(OSError):
             write_manifest(failed, context)
-        context.emit(RunFinished(status, context.elapsed(), text))
+        with suppress(OSError):
+            context.emit(RunFinished(status, context.elapsed(), text))
         if isinstance(error, DaskaeError):
             error.summary = failed
         raise
@@ -205,6 +211,7 @@ def _run_watched(context: RunContext) -> RunSummary:
 def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
     """Plan and run; where an intermediate file turns out damaged, forget its task's output and do it again."""
     for attempt in range(_ATTEMPTS):
+        context.outputs.clear()
         plan = plan_run(context)
         known.append(plan)
         try:

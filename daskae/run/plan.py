@@ -10,6 +10,7 @@ from daskae.engine.base import INLINE, LOCAL, allowed_memory, choose_engine, cor
 from daskae.errors import PlanError
 from daskae.events import PlanReady
 from daskae.exchange import SLOTS, files_are_whole, load_manifest
+from daskae.faults import crash_point
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
@@ -95,6 +96,7 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers)
     _require_fit(plan)
     warn_of_steps(spec.steps, context)
+    crash_point("plan.made")
     context.emit(PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine))
     return plan
 

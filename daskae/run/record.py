@@ -34,7 +34,7 @@ def write_record(context: RunContext) -> None:
         "run_id": context.run_id,
         "started": f"{context.started:%Y-%m-%dT%H:%M:%S.%fZ}",
         "own_code": _own_code(context),
-        "settings": _repeatable(context.settings),
+        "settings": repeatable(context.settings),
     }
     temporary = context.run_dir / f"{RECORD}.tmp"
     temporary.write_text(json.dumps(data, indent=1))
@@ -68,7 +68,7 @@ def _own_code(context: RunContext) -> dict[str, list[str]]:
     }
 
 
-def _repeatable(settings: Settings) -> dict[str, Any]:
+def repeatable(settings: Settings) -> dict[str, Any]:
     """Return every setting as plain data that means the same from any folder."""
     data = settings.model_dump(mode="json", exclude={"fresh"})
     data["inputs"] = [mask_secrets(text) if is_url(text) else os.path.abspath(text) for text in settings.inputs]

@@ -11,6 +11,7 @@ from typing import Any
 from daskae import __version__
 from daskae.aggregate.cohort import Cell, cohort_rows, month_start
 from daskae.events import Status
+from daskae.faults import crash_point
 from daskae.load.base import Receipt
 from daskae.load.failures import mask_secrets
 from daskae.report.data import (
@@ -136,6 +137,7 @@ def write_manifest(summary: RunSummary, context: RunContext) -> None:
     """Write manifest.json whole or not at all."""
     temporary = context.run_dir / f"{_MANIFEST}.tmp"
     temporary.write_text(json.dumps(summary.to_json(), indent=1, default=str))
+    crash_point("report.before_manifest")
     temporary.replace(context.run_dir / _MANIFEST)
 
 

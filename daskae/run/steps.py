@@ -18,6 +18,7 @@ from daskae.aggregate.rfm import score_cuts
 from daskae.engine.base import Engine
 from daskae.events import Stage, TaskDone, Warned
 from daskae.exchange import MANIFEST, files_are_whole, load_manifest, read_frame
+from daskae.faults import crash_point
 from daskae.hashing import digest_texts
 from daskae.partition import ExchangeFile, PartitionResult
 from daskae.run.context import RunContext
@@ -84,6 +85,9 @@ def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
             results[i] = outcome.value
             _tell(context, "map", str(plan.refs[i]), outcome.value.rows, plan.refs[i].nbytes, outcome)
     done = [result for result in results if result is not None]
+    context.outputs += [
+        (folder, tuple(result.files.values())) for folder, result in zip(plan.folders, done, strict=True)
+    ]
     context.corrected = sum(result.corrected for result in done)
     if (missing := plan.source.corrections.planned - context.corrected) > 0:
         context.emit(Warned(f"{missing} corrected rows are not applied: no record of this dialect is at their place"))
@@ -123,7 +127,13 @@ def _run_step(
             i = todo[outcome.index]
             manifests[i] = outcome.value
             _tell(context, stage, f"{stage} {i + 1}", outcome.value[rows], 0, outcome)
-    return Step(tuple(task.folder for task in tasks), tuple(m for m in manifests if m is not None), identity)
+    done = tuple(manifest for manifest in manifests if manifest is not None)
+    context.outputs += [(task.folder, _files_of(manifest)) for task, manifest in zip(tasks, done, strict=True)]
+    return Step(tuple(task.folder for task in tasks), done, identity)
+
+
+def _files_of(manifest: dict[str, Any]) -> tuple[ExchangeFile, ...]:
+    return tuple(ExchangeFile(**item) for item in manifest["files"])
 
 
 def _valid(folder: Path) -> dict[str, Any] | None:
@@ -132,7 +142,7 @@ def _valid(folder: Path) -> dict[str, Any] | None:
     if manifest is None:
         return None
     try:
-        files = [ExchangeFile(**item) for item in manifest["files"]]
+        files = _files_of(manifest)
     except (KeyError, TypeError):
         return None
     if files_are_whole(folder, files, thorough=True):
@@ -186,7 +196,9 @@ def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> 
     }
     customers = sum(manifest["customers"] for manifest in manifests)
     facts = Facts(plan.spec.as_of or last, plan.spec.contract.scale, plan.spec.settings, customers, cuts)
-    identity = digest_texts("finalize", reduced.identity, plan.spec.fingerprint, repr(facts))
+    # Names of files are those of one attempt: what is made again after damage is finished again.
+    names = [str(stem) for _, stem in pairs]
+    identity = digest_texts("finalize", reduced.identity, plan.spec.fingerprint, repr(facts), *names)
     tasks = [
         FinalizeTask(folder / f"{stem}.arrow", context.steps(digest_texts(identity, str(i))))
         for i, (folder, stem) in enumerate(pairs)
@@ -211,6 +223,7 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
     for part, path, manifest in zip(parts, step.files("file"), step.manifests, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         share(path, folder / f"rejected-{part:05d}.parquet")
+        crash_point("quarantine.shared")
         for reason, rows in manifest["samples"].items():
             samples.setdefault(reason, []).extend(rows[: max(0, 5 - len(samples.get(reason, [])))])
     return samples
