@@ -62,6 +62,11 @@ class Cluster:
         psutil.wait_procs(family, timeout=10)
 
     @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """The scheduler, and the nannies of the workers."""
+        return list(self._processes)
+
+    @property
     def address(self) -> str:
         """Where the scheduler listens."""
         return str(json.loads(self.file.read_text())["address"])
