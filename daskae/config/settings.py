@@ -36,7 +36,7 @@ from daskae.config.sections import (
 from daskae.errors import SettingsError
 
 _PREFIX = "DASKAE_"
-_OTHER_VARIABLES = ("DASKAE_CRASH_AT", "DASKAE_DATABASE_URL", "DASKAE_TEST_")
+_OTHER_VARIABLES = ("DASKAE_CRASH_AT", "DASKAE_STOP_AT", "DASKAE_DATABASE_URL", "DASKAE_TEST_")
 """Beginnings of variables that are no settings; faults, databases and tests look at them."""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -67,6 +68,12 @@ class Job:
         child = self.start(**environment)
         assert child.wait() == 0
         return child.document()
+
+    def stopped_at(self, point: str) -> Child:
+        """Start it, and return when it has stopped at a crash point."""
+        child = self.start(DASKAE_STOP_AT=point)
+        until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED, f"the stop at {point}")
+        return child
 
     def popen(self) -> subprocess.Popen[bytes]:
         """Start it as a person does, so that it can have worker processes."""
@@ -172,6 +179,12 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) ->
             return found
         time.sleep(0.02)
     pytest.fail(f"waited {seconds} s for {what}")
+
+
+def go_on(child: Child) -> int | None:
+    """Let a stopped job go on to its end; its exit code."""
+    os.kill(child.pid, signal.SIGCONT)
+    return child.wait()
 
 
 def workers_of(driver: int) -> list[psutil.Process]:
