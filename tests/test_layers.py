@@ -16,6 +16,7 @@ L0: dict[str, set[str]] = {
     "errors": set(),
     "units": set(),
     "faults": set(),
+    "repeats": {"errors"},
     "hashing": set(),
     "patterns": set(),
     "allocators": set(),

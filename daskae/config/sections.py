@@ -140,6 +140,8 @@ class ValidationSettings(Section):
     """Run only rules with one of these tags; the contract is always enforced."""
     exclude_tags: list[str] = []
     """Do not run rules with one of these tags."""
+    check_determinism: bool = True
+    """Call functions in steps, rules and metrics a second time with a few rows, and fail where they differ."""
     samples: int = Field(5, ge=0, le=100)
     """Rows shown for each rule that some row breaks; counts are exact whatever this is."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from daskae.events import Event, RunFinished, StageDone, Warned
+from daskae.events import Event, RunFinished, StageDone, StillRunning, Warned
 from daskae.monitor import lines
 from daskae.monitor.tally import Clock, Tally
 
@@ -54,6 +54,8 @@ class PlainLines:
         stage = self._tally.current
         if isinstance(event, Warned):
             self._write(f"warning: {event.message}")
+        elif isinstance(event, StillRunning):
+            self._write(lines.still_waiting(event))
         elif isinstance(event, StageDone) and stage is not None and stage.stage == event.stage:
             self._write(lines.stage_done(stage, event.seconds, self._tally.clock()))
 

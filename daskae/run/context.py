@@ -59,7 +59,7 @@ class RunContext:
     accepted: AcceptedRows | None = None
     outputs: list[tuple[Path, tuple[ExchangeFile, ...]]] = field(default_factory=list)
     """Folders of all tasks whose outputs this run uses, with their files."""
-    pending: dict[str, None] = field(default_factory=dict)
+    pending: dict[int, str] = field(default_factory=dict)
     """Tasks of the stage that have not ended, in the order in which they are handed out."""
 
     def __post_init__(self) -> None:
@@ -118,6 +118,10 @@ class RunContext:
                 "the work directory cannot be written", str(root), error.strerror or "", hint="set --work-dir"
             ) from error
         return folder
+
+    def waiting_for(self) -> list[str]:
+        """Return the tasks that have not ended; may be called from any thread."""
+        return list(self.pending.copy().values())
 
     def emit(self, event: Event) -> None:
         """Tell all listeners."""

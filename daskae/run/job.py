@@ -24,6 +24,7 @@ from daskae.exchange import MANIFEST
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
 from daskae.load.failures import mask_secrets
+from daskae.monitor.heartbeat import Heartbeat
 from daskae.monitor.history import EventLog
 from daskae.monitor.logfile import LogEvents, attach_log_file
 from daskae.pipeline import plan_run, run_plan
@@ -160,7 +161,10 @@ def run_job(
         context.emit(
             RunStarted(context.run_id, tuple(settings.inputs), mask_secrets(settings.to), str(context.run_dir))
         )
-        summary = _run_watched(context)
+        heartbeat = Heartbeat(context.emit, context.waiting_for, settings.cluster.heartbeat)
+        context.listeners = (*context.listeners, heartbeat)
+        with heartbeat:
+            summary = _run_watched(context)
     return RunResult(summary, context.tables, None if settings.fresh else context.accepted)
 
 
@@ -212,6 +216,7 @@ def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
     """Plan and run; where an intermediate file turns out damaged, forget its task's output and do it again."""
     for attempt in range(_ATTEMPTS):
         context.outputs.clear()
+        context.pending = {}
         plan = plan_run(context)
         known.append(plan)
         try:

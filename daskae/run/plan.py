@@ -126,7 +126,7 @@ def make_spec(source: Source, context: RunContext) -> Spec:
     return Spec(
         source.dialect, contract, rules, context.metrics, settings.metrics, settings.as_of,
         settings.validation.samples, settings.validation.profile == "thorough", skipped,
-        steps,
+        steps, settings.validation.check_determinism,
     )  # fmt: skip
 
 

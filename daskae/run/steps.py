@@ -4,6 +4,7 @@ A step's output folder is named by a hash of everything that decides it: what it
 that matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -80,10 +81,11 @@ def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
     total = sum(plan.refs[i].nbytes for i in todo)
     with context.stage("map", len(todo), len(results) - len(todo), total):
         tasks = [(plan.refs[i], plan.folders[i]) for i in todo]
+        context.pending = {i: str(plan.refs[i]) for i in todo}
         for outcome in engine.run(_map_one, tasks, plan.spec):
             i = todo[outcome.index]
             results[i] = outcome.value
-            _tell(context, "map", str(plan.refs[i]), outcome.value.rows, plan.refs[i].nbytes, outcome)
+            _tell(context, "map", context.pending.pop(i), outcome.value.rows, plan.refs[i].nbytes, outcome)
     done = [result for result in results if result is not None]
     context.outputs += [
         (folder, tuple(result.files.values())) for folder, result in zip(plan.folders, done, strict=True)
@@ -123,10 +125,11 @@ def _run_step(
     manifests = [None if context.settings.fresh else _valid(task.folder) for task in tasks]
     todo = [i for i, manifest in enumerate(manifests) if manifest is None]
     with context.stage(stage, len(todo), len(tasks) - len(todo)):
+        context.pending = {i: f"{stage} {i + 1}" for i in todo}
         for outcome in engine.run(function, [tasks[i] for i in todo], *shared):
             i = todo[outcome.index]
             manifests[i] = outcome.value
-            _tell(context, stage, f"{stage} {i + 1}", outcome.value[rows], 0, outcome)
+            _tell(context, stage, context.pending.pop(i), outcome.value[rows], 0, outcome)
     done = tuple(manifest for manifest in manifests if manifest is not None)
     context.outputs += [(task.folder, _files_of(manifest)) for task, manifest in zip(tasks, done, strict=True)]
     return Step(tuple(task.folder for task in tasks), done, identity)
@@ -220,6 +223,7 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
     step = _run_step("quarantine", tasks, quarantine_partition, shared, engine, context, identity, "rows")
     samples: dict[str, list[Any]] = {}
     folder = context.run_dir / "quarantine" / f"run_id={context.run_id}"
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that is made again
     for part, path, manifest in zip(parts, step.files("file"), step.manifests, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         share(path, folder / f"rejected-{part:05d}.parquet")

@@ -55,13 +55,14 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
     """
     spec.require_same_libraries()
     folder.mkdir(parents=True, exist_ok=True)
-    runner = Runner(partition_facts(ref), whole_dimension)
+    runner = Runner(partition_facts(ref), whole_dimension, checks_repeats=spec.checks_repeats)
     before, after = _change(spec.steps.before, runner), _change(spec.steps.after, runner)
     with _Output(spec, folder, len(ref.segments)) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
             checked = check_batch(
                 batch, spec.contract, spec.rules, spec.checked_columns,
                 done=output.rows, samples=spec.samples, thorough=spec.thorough, before=before, after=after,
+                again=spec.checks_repeats and not output.total,
             )  # fmt: skip
             output.add(batch, checked)
         files = output.finish()

@@ -45,6 +45,8 @@ class Spec:
     """Rules that the tags asked for leave out."""
     steps: Steps = field(default_factory=Steps)
     """Transformations."""
+    checks_repeats: bool = True
+    """Whether functions of a person's own are called a second time with a few rows; no part of any identity."""
     libraries: tuple[str, ...] = (pl.__version__, pa.__version__)
     """Versions of what reads and hashes rows, where the run was planned."""
 

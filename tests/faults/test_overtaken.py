@@ -63,9 +63,8 @@ def turn_of(job: Job) -> Turn:
 
 def test_turns_of_one_command_go_up(job: Job) -> None:
     first, second = turn_of(job), turn_of(job)
-    with publishing(first):
-        with pytest.raises(TargetBusyError, match=r"held by process \d+"), publishing(second):
-            pass
+    with publishing(first), pytest.raises(TargetBusyError, match=r"held by process \d+"), publishing(second):
+        pass
     with publishing(second):
         pass
     with publishing(second):
