@@ -17,11 +17,13 @@
         └── TargetBusyError        exit 75  somebody else holds the target
 
 Each error is made of five plain texts: what happened, where, what was found, what is allowed and what to do next. They
-are the constructor's arguments, so every error survives pickling between processes. ``summary`` holds the record of the
-run that failed, where there was one.
+are the constructor's arguments, so every error survives pickling between processes; passwords in them are
+masked there. ``summary`` holds the record of the run that failed, where there was one.
 """
 
 from typing import ClassVar
+
+from daskae.masking import mask_secrets
 
 
 class DaskaeError(Exception):
@@ -44,8 +46,9 @@ class DaskaeError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, what: str, where: str = "", got: str = "", allowed: str = "", hint: str = "") -> None:
-        super().__init__(what, where, got, allowed, hint)
-        self.what, self.where, self.got, self.allowed, self.hint = what, where, got, allowed, hint
+        texts = tuple(mask_secrets(str(text)) for text in (what, where, got, allowed, hint))
+        super().__init__(*texts)
+        self.what, self.where, self.got, self.allowed, self.hint = texts
         self.summary: object = None
 
     def __str__(self) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 from daskae.aggregate.aggregation import Metric
 from daskae.config import Settings
 from daskae.load.audits import LoadCheck
-from daskae.load.failures import mask_secrets
 from daskae.load.shape import Shaping, TableChange
 from daskae.load.targets import open_sink
+from daskae.masking import mask_secrets
 from daskae.run.inputs import discover
 from daskae.run.job import make_context
 from daskae.run.overlay import with_corrections

@@ -23,7 +23,7 @@ from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
 from daskae.exchange import MANIFEST
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
-from daskae.load.failures import mask_secrets
+from daskae.masking import mask_secrets
 from daskae.monitor.heartbeat import Heartbeat
 from daskae.monitor.history import EventLog
 from daskae.monitor.logfile import LogEvents, attach_log_file
@@ -158,9 +158,8 @@ def run_job(
     context = make_context(settings, metrics, listeners, rules, steps, checks)
     with ExitStack() as stack:
         _open_records(context, stack)
-        context.emit(
-            RunStarted(context.run_id, tuple(settings.inputs), mask_secrets(settings.to), str(context.run_dir))
-        )
+        inputs = tuple(map(mask_secrets, settings.inputs))
+        context.emit(RunStarted(context.run_id, inputs, mask_secrets(settings.to), str(context.run_dir)))
         heartbeat = Heartbeat(context.emit, context.waiting_for, settings.cluster.heartbeat)
         context.listeners = (*context.listeners, heartbeat)
         with heartbeat:
@@ -196,11 +195,11 @@ def _run_watched(context: RunContext) -> RunSummary:
         status: Status = "refused" if isinstance(error, GateError) else "failed"
         if isinstance(error, KeyboardInterrupt):
             status = "interrupted"
-        text = str(error) or type(error).__name__
+        text = mask_secrets(str(error) or type(error).__name__)
         failed = summarize_failure(context, status, text, known[-1] if known else None)
         # What stopped the run may be the disk that these are written to.
         with suppress(OSError):
-            (context.run_dir / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+            (context.run_dir / "traceback.txt").write_text(mask_secrets("".join(traceback.format_exception(error))))
         with suppress(OSError):
             write_manifest(failed, context)
         with suppress(OSError):

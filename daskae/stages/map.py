@@ -130,7 +130,7 @@ class _Output:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stack.close()
+        self._stack.__exit__(*exc)  # type: ignore[arg-type]
 
     def add(self, batch: Batch, checked: Checked) -> None:
         """Take one checked batch."""
