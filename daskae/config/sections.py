@@ -41,6 +41,8 @@ class InputSettings(Section):
     timezone: str = "UTC"
     """Zone that times with an offset are converted to; times without one are taken as they are."""
     max_record_bytes: Bytes = 16 << 20
+    max_expansion: int = Field(250, ge=1)
+    """Bytes behind one byte of a compressed file, at most, where it holds more than 256 MiB."""
     table: str | None = None
     """Table to read where INPUT is a database URL."""
     query: str | None = None
