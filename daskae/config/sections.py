@@ -76,6 +76,8 @@ class ColumnSettings(Section):
     expression: str | None = None
     dtype: ColumnType | None = None
     format: str | list[str] | None = None
+    personal: bool = False
+    """Whether its values name a person and are not to be shown; as if it stood in ``privacy.mask``."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "ColumnSettings":
@@ -176,6 +178,15 @@ class MetricSettings(Section):
     frequency: Literal["observation", "tenure"] = "observation"
     observation_months: float = Field(12, gt=0)
     lifespan_months: float = Field(24, gt=0)
+
+
+class PrivacySettings(Section):
+    """``[privacy]``: values that name a person; tables in the target hold them all the same."""
+
+    mask: list[str] = []
+    """Columns, of the contract or of the sources, whose values no summary, report, log or profile shows."""
+    quarantine: Literal["keep", "mask"] = "keep"
+    """``mask`` hides their values in the rejected rows, too; such rows can be counted, but not corrected."""
 
 
 class QualitySettings(Section):

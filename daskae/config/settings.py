@@ -26,6 +26,7 @@ from daskae.config.sections import (
     LoadSettings,
     MetricSettings,
     MoneySettings,
+    PrivacySettings,
     QualitySettings,
     RuleSettings,
     Section,
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     metrics: MetricSettings = MetricSettings()
     validation: ValidationSettings = ValidationSettings()
     quality: QualitySettings = QualitySettings()
+    privacy: PrivacySettings = PrivacySettings()
     load: LoadSettings = LoadSettings()
     cluster: ClusterSettings = ClusterSettings()
     work: WorkSettings = WorkSettings()

@@ -7,7 +7,7 @@ becomes an :class:`~daskae.errors.InputError` that names the file, in one place.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import xxhash
 
@@ -133,7 +133,7 @@ def open_stream(path: str, compression: str, max_expansion: int = MAX_EXPANSION)
         else:
             raw = open(path, "rb")  # noqa: SIM115
     with raw, reading(path), _decompressed(raw, compression) as stream:
-        yield _Bounded(stream, path, max_expansion) if compression else stream
+        yield cast(IO[bytes], _Bounded(stream, path, max_expansion)) if compression else stream
 
 
 class _Bounded:

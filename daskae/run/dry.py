@@ -16,6 +16,7 @@ from daskae.run.overlay import with_corrections
 from daskae.run.plan import Plan, make_plan
 from daskae.run.publish import make_load
 from daskae.run.tables import empty_tables
+from daskae.run.workdir import require_room
 from daskae.transform.steps import Step
 from daskae.units import format_bytes, format_count
 from daskae.validate.custom import CustomRule
@@ -51,6 +52,7 @@ def plan_without_writing(
     existing = context.work / "scans"
     source = discover(settings, existing if existing.is_dir() and not settings.fresh else None)
     plan = make_plan(with_corrections(source, context.work, None), context)
+    require_room(plan, context)
     load = make_load(context, "dry-run", 0, empty_tables(plan.spec))
     sink = open_sink(settings.to, settings.load.timeout_seconds)
     sink.preflight(load)

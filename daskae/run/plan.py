@@ -14,6 +14,7 @@ from daskae.faults import crash_point
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
+from daskae.run.privacy import personal_columns
 from daskae.run.references import with_references
 from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
 from daskae.schema import build_contract
@@ -126,7 +127,8 @@ def make_spec(source: Source, context: RunContext) -> Spec:
     return Spec(
         source.dialect, contract, rules, context.metrics, settings.metrics, settings.as_of,
         settings.validation.samples, settings.validation.profile == "thorough", skipped,
-        steps, settings.validation.check_determinism,
+        steps, settings.validation.check_determinism, personal_columns(settings, contract, source.columns),
+        settings.privacy.quarantine == "mask",
     )  # fmt: skip
 
 

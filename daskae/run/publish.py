@@ -45,6 +45,7 @@ def publish(sink: Sink, turn: Turn, plan: Plan, outcome: Outcome, context: RunCo
         If what the tables were made from is no longer what it was.
     """
     with context.stage("publish"):
+        require_same_inputs(plan)
         tables = finished_tables(plan.spec, outcome, context.run_dir)
         load_id = content_id(tables, load_options(context.settings), drift_policies(context.settings))
         load = make_load(context, load_id, outcome.rows.read, tables)

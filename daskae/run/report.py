@@ -159,6 +159,7 @@ def report_data(plan: Plan, outcome: Outcome, samples: Mapping[str, Sequence[Any
         segments=_segments(outcome, scale),
         top_customers=_top(outcome, scale),
         samples={reason: tuple(RejectedSample(*row) for row in found) for reason, found in samples.items()},
+        mask_customers=bool(plan.spec.personal),
         definitions=DEFINITIONS,
         settings=_settings_text(context),
         versions={

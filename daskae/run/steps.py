@@ -218,6 +218,8 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
     parts = [i for i, result in enumerate(mapped.results) if "rejects" in result.files or i in late_parts]
     paths = [str(path) for path in late]
     identity = digest_texts("quarantine-2", reduced.identity, *paths, repr(severities(plan.spec)))
+    if plan.spec.masks_quarantine:
+        identity = digest_texts(identity, "masked", *plan.spec.personal)
     tasks = [QuarantineTask(i, plan.refs[i], late, context.steps(digest_texts(identity, str(i)))) for i in parts]
     shared = (plan.spec, mapped.layout_path)
     step = _run_step("quarantine", tasks, quarantine_partition, shared, engine, context, identity, "rows")
