@@ -8,8 +8,11 @@
     │   └── InputChangedError               an input changed while it was read
     ├── PlanError                  exit 1   the work does not fit the machine; nothing was started
     ├── EngineError                exit 1   the cluster could not run a task
+    │   ├── MemoryLimitError                a task needs more memory than its process may have
+    │   ├── TaskKilledError                 the processes that ran a task died
     │   └── WorkersUnavailableError exit 75  no worker came, or all were lost
     ├── WorkDirError             exit 1   the work directory cannot be written; what is finished is kept
+    ├── TimeLimitError             exit 75  the time of a batch job is over before the work
     ├── ExchangeError              exit 1   an intermediate file is damaged or missing
     ├── ConservationError          exit 1   rows read != rows accepted + rows rejected
     ├── GateError                  exit 4   a rule over the whole data set refuses the publish
@@ -78,6 +81,14 @@ class EngineError(DaskaeError):
     """The engine could not run a task."""
 
 
+class MemoryLimitError(EngineError):
+    """A task needs more memory than its process may have; a smaller part of its input may fit."""
+
+
+class TaskKilledError(EngineError):
+    """The processes that ran a task died while they did."""
+
+
 class WorkersUnavailableError(EngineError):
     """No worker appeared in time, or all of them were lost."""
 
@@ -86,6 +97,12 @@ class WorkersUnavailableError(EngineError):
 
 class WorkDirError(DaskaeError):
     """The work directory cannot be written; finished parts are kept, the target is as it was."""
+
+
+class TimeLimitError(DaskaeError):
+    """The time of the batch job is over before the work; the next submission goes on."""
+
+    exit_code = 75
 
 
 class ExchangeError(DaskaeError):

@@ -12,6 +12,8 @@ from typing import Any, Literal
 Stage = Literal[
     "discover", "plan", "map", "unique", "reduce", "finalize", "quarantine", "gate", "publish", "report", "profile"
 ]  # fmt: skip
+LossReason = Literal["memory", "died", "silent"]
+"""``memory``: stopped above its limit; ``died``: killed or crashed; ``silent``: not heard of for too long."""
 Status = Literal["running", "done", "done_with_rejects", "refused", "failed", "interrupted"]
 
 
@@ -75,6 +77,8 @@ class TaskDone(Event):
     peak_bytes: int
     """Measured peak memory of the process that ran it."""
     seconds: float
+    rejected: int = 0
+    """Rows rejected by it."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,51 @@ class StillRunning(Event):
 
 
 @dataclass(frozen=True)
+class WorkerLost(Event):
+    """A worker process is gone that was not asked to go."""
+
+    worker: str
+    reason: LossReason
+    tasks: tuple[str, ...]
+    """What it was running."""
+    rss_bytes: int
+    """Its resident memory as last seen."""
+    limit_bytes: int
+    """The most it may have; 0 for no limit."""
+
+
+@dataclass(frozen=True)
+class MemoryPressure(Event):
+    """Memory got short, or is enough again: fewer, or more, tasks run at once from now on."""
+
+    at_once: int
+    of: int
+    """How many run at once when there is enough."""
+    cause: str
+    """Empty when it is over."""
+
+
+@dataclass(frozen=True)
+class TaskRepeated(Event):
+    """A task ran out of memory or died with its process; it is run again, alone."""
+
+    stage: Stage
+    task: str
+    pieces: int
+    """Smaller tasks it is cut into; 1 for the same once more."""
+    cause: str
+
+
+@dataclass(frozen=True)
 class Warned(Event):
     """Something a person should know; the run goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Noted(Event):
+    """Something a person may want to know; nothing is wrong."""
 
     message: str
 

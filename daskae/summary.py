@@ -158,6 +158,8 @@ class RunSummary:
     as_of: str = ""
     message: str = ""
     """Why it was refused or failed; empty when all went well."""
+    mended: tuple[str, ...] = ()
+    """Workers that were lost, memory that got short, parts that were cut or run again; the first of them, in order."""
 
     @property
     def profile(self) -> str:

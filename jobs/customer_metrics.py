@@ -205,7 +205,8 @@ def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
 def _run(settings: "Settings", output: _Output, own: _Own) -> int:
     from daskae.monitor.logfile import attach_log_stream
     from daskae.monitor.progress import TerminalProgress
-    from daskae.run.job import run_job, terminate_like_interrupt
+    from daskae.run.job import run_job
+    from daskae.run.signals import terminate_like_interrupt
 
     with terminate_like_interrupt(), ExitStack() as stack:
         listeners = []

@@ -141,8 +141,8 @@ def _guarded(flags: dict[str, Any], config: Path | None, out: Path, as_json: boo
 
 def _profile(settings: "Settings", quiet: bool) -> "InputProfile":
     from daskae.monitor.progress import TerminalProgress
-    from daskae.run.job import terminate_like_interrupt
     from daskae.run.profile import profile_input
+    from daskae.run.signals import terminate_like_interrupt
 
     with terminate_like_interrupt():
         if quiet:

@@ -355,7 +355,8 @@ def _keep_corrections(file: Path, flags: dict[str, Any], wanted: _Wanted) -> "Se
 
 def _run(settings: "Settings", wanted: _Wanted) -> int:
     from daskae.monitor.progress import TerminalProgress
-    from daskae.run.job import run_job, terminate_like_interrupt
+    from daskae.run.job import run_job
+    from daskae.run.signals import terminate_like_interrupt
 
     with terminate_like_interrupt():
         if wanted.quiet:

@@ -15,6 +15,9 @@ TREE = {
     "InputChangedError": ("InputError", 1),
     "PlanError": ("DaskaeError", 1),
     "EngineError": ("DaskaeError", 1),
+    "TimeLimitError": ("DaskaeError", 75),
+    "MemoryLimitError": ("EngineError", 1),
+    "TaskKilledError": ("EngineError", 1),
     "WorkersUnavailableError": ("EngineError", 75),
     "ExchangeError": ("DaskaeError", 1),
     "ConservationError": ("DaskaeError", 1),
@@ -34,7 +37,7 @@ def test_the_drawing_shows_every_error_with_its_exit_code() -> None:
     lines = (errors.__doc__ or "").splitlines()
     for name, (_, code) in TREE.items():
         (line,) = [line for line in lines if line.split("─ ")[-1].split()[:1] == [name]]
-        assert f"exit {code}" in line or name == "InputChangedError"
+        assert f"exit {code}" in line or name in ("InputChangedError", "MemoryLimitError", "TaskKilledError")
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -18,6 +18,7 @@ L0: dict[str, set[str]] = {
     "units": set(),
     "faults": set(),
     "repeats": {"errors"},
+    "budget": set(),
     "hashing": set(),
     "patterns": set(),
     "allocators": set(),
@@ -45,7 +46,7 @@ L2: dict[str, set[str]] = {
 L4: dict[str, set[str]] = {
     "monitor": {*L0, "events"},
     "report": {*L0, "summary"},
-    "engine": {*L0, "config", "monitor"},
+    "engine": {*L0, "config", "events", "monitor"},
 }
 _ALL_BELOW = {*L0, *L1, *L2} - {"synthetic"}
 L3: dict[str, set[str]] = {
@@ -91,6 +92,7 @@ PLACES = {
     "dask_kubernetes": {"engine.kubernetes"},
     "bokeh": {"engine.page"},
     "cloudpickle": {"engine.parcel"},
+    "tornado": {"engine.page"},
     "sqlalchemy": {"load", "read.sql"},
     "psycopg": {"load.sql.postgresql"},
     "requests": {"ingest"},

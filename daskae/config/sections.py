@@ -234,6 +234,8 @@ class LoadSettings(Section):
     metadata: list[MetadataName] | dict[MetadataName, str] = list(get_args(MetadataName))
     """Columns added to every table: a list of those that are wanted, or a table of the names they get."""
     checks: list[LoadCheckSettings] = []
+    partition_by: list[str] | dict[str, list[str]] = []
+    """Columns whose values make folders in a target of Parquet files: for each table that has them all, or by table."""
     timeout_seconds: float = Field(30, ge=0)
     """How long to wait while somebody else writes to the target."""
 

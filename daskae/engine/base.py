@@ -1,5 +1,6 @@
 """What an engine is: something that runs one function over many items and hands back outcomes as they come."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,13 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from daskae.allocators import release_memory
+from daskae.budget import guarded
 from daskae.config import ClusterSettings
-from daskae.errors import DaskaeError, EngineError
+from daskae.engine.deadline import Deadline
+from daskae.errors import DaskaeError, EngineError, MemoryLimitError
+from daskae.events import Event
 from daskae.masking import mask_secrets
 from daskae.monitor.cgroup import cpu_limit
-from daskae.monitor.memory import PeakMeter, available_memory
+from daskae.monitor.memory import PeakMeter, available_memory, current_rss
+from daskae.units import format_bytes
 
 AUTO, INLINE, LOCAL, SLURM, KUBERNETES = "auto", "inline", "local", "slurm", "kubernetes"
+Emit = Callable[[Event], None]
+_TIDY = 0.6
+"""Share of its limit above which a process gives back what a task has freed; Dask pauses a worker at 0.8."""
+_TIDY_SECONDS = 0.5
 
 
 def look_at_nothing(_: Any) -> None:
@@ -43,6 +53,18 @@ class Outcome:
     peak_bytes: int
     """Highest resident memory of the process while the task ran."""
     seconds: float
+    error: EngineError | None = None
+    """Why there is no value: the task ran out of memory, or the processes that ran it died."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """A dashboard that can tell of the run."""
+
+    post: Callable[[dict[str, Any]], None]
+    """Takes a snapshot of the run."""
+    note: str
+    """Where to look at it, or why that is not possible."""
 
 
 class Engine(Protocol):
@@ -51,6 +73,14 @@ class Engine(Protocol):
     name: str
     slots: int
     """Tasks that run at the same time."""
+    deadline: Deadline | None
+    """When no more tasks may begin: those that have begun come to their end, then a TimeLimitError is raised."""
+
+    def show(self) -> "Show | None":
+        """Return how to show the run on a dashboard, None where there is none."""
+
+    shares_memory: bool
+    """Whether several of them share a process."""
 
     def __enter__(self) -> Self: ...
 
@@ -67,13 +97,112 @@ class Engine(Protocol):
             What the function raised, or an EngineError that names the item whose task could not be run.
         """
 
+    def attempt(
+        self, function: Callable[..., Any], items: Sequence[Any], *shared: Any, alone: bool = False
+    ) -> Iterator[Outcome]:
+        """Do as :meth:`run`, but yield an outcome with an ``error`` for a task that ran out of memory or died.
 
-def measured(index: int, function: Callable[..., Any], item: Any, shared: tuple[Any, ...]) -> Outcome:
-    """Run one task and measure it."""
+        With ``alone`` one task runs at a time, so that whatever happens is its own doing.
+
+        Raises
+        ------
+        DaskaeError
+        """
+
+
+def has_time(deadline: Deadline | None) -> bool:
+    """Whether more tasks may begin."""
+    return deadline is None or not deadline.has_come()
+
+
+def in_time(waiting: Iterator[Any], deadline: Deadline | None) -> Any:
+    """Return the next item, None when there is none or the time is over."""
+    return next(waiting, None) if has_time(deadline) else None
+
+
+def require_done(waiting: Iterator[Any], deadline: Deadline | None) -> None:
+    """Check that nothing is left when all tasks that had begun are done.
+
+    Raises
+    ------
+    TimeLimitError
+    """
+    if deadline is not None and next(waiting, None) is not None:
+        raise deadline.over()
+
+
+def succeeding(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Pass outcomes on, and raise the first error among them."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+        yield outcome
+
+
+@dataclass
+class MemoryGuard:
+    """What a checkpoint does in a task: look whether the process holds more than it may."""
+
+    limit: int
+    """Bytes."""
+    task: str
+    _tidied: float = 0.0
+
+    def __call__(self) -> None:
+        """Give back what is free when the limit comes near.
+
+        Raises
+        ------
+        MemoryLimitError
+            If the process is above it and that does not help.
+        """
+        rss, now = current_rss(), time.monotonic()
+        if rss > self.limit or (rss > _TIDY * self.limit and now - self._tidied > _TIDY_SECONDS):
+            self._tidied = now
+            release_memory()
+            if (rss := current_rss()) > self.limit:
+                raise over_limit(self.task, rss, self.limit)
+
+
+def over_limit(task: str, peak: int, limit: int) -> MemoryLimitError:
+    """Return the error of a task that needs too much; 0 stands for a figure that is not known."""
+    return MemoryLimitError(
+        "a task needs more memory than its process may have", task[:300],
+        f"a peak of {format_bytes(peak)}" if peak else "out of memory", format_bytes(limit) if limit else "",
+        "raise --memory-limit, use fewer --workers, or lower --block-size",
+    )  # fmt: skip
+
+
+def measured(
+    index: int, function: Callable[..., Any], item: Any, shared: tuple[Any, ...], limit: int | None = None
+) -> Outcome:
+    """Run one task and measure it; where it runs out of memory, the outcome holds the error.
+
+    Parameters
+    ----------
+    index, function, item, shared
+        The task.
+    limit : int, optional
+        Bytes the process may hold; the task looks at that between batches.
+    """
     started = time.perf_counter()
+    value, failure = None, None
+    task = f"{function.__name__} {item}"
     with PeakMeter() as meter:
-        value = function(item, *shared)
-    return Outcome(index, value, meter.peak, time.perf_counter() - started)
+        try:
+            with guarded(MemoryGuard(limit, task)) if limit else contextlib.nullcontext():
+                value = function(item, *shared)
+        except MemoryLimitError as error:
+            # Made anew: what was raised holds on to the task's frames, and they to its memory.
+            failure = MemoryLimitError(*error.args)
+        except Exception as error:
+            # Arrow's error of memory is one of its own kind too, and so may have been taken for a damaged file.
+            if not isinstance(error, MemoryError) and not isinstance(error.__cause__, MemoryError):
+                raise
+            failure = over_limit(task, meter.peak, limit or 0)
+    if limit and (failure is not None or current_rss() > _TIDY * limit):
+        release_memory()
+    return Outcome(index, value, meter.peak, time.perf_counter() - started, failure)
 
 
 def task_failure(function: Callable[..., Any], item: Any, error: Exception) -> DaskaeError:

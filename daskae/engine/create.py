@@ -1,7 +1,7 @@
 """From a name to an engine, importing Dask only where it is used."""
 
 from daskae.config import ClusterSettings
-from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, Engine, Needs
+from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, Emit, Engine, Needs
 from daskae.errors import SettingsError
 
 _ADDRESSES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
@@ -14,6 +14,7 @@ def create_engine(
     workers: int | None = None,
     memory_limit: int | None = None,
     needs: Needs = _NEEDS_NOTHING,
+    emit: Emit = lambda event: None,
 ) -> Engine:
     """Make the engine of a name: ``inline``, ``local``, ``slurm``, ``kubernetes``, an address or a scheduler file.
 
@@ -27,6 +28,8 @@ def create_engine(
         Bytes a worker of this machine may use.
     needs : Needs
         What is checked on every worker before the first task.
+    emit : callable
+        Told of lost workers and of memory that gets short.
 
     Raises
     ------
@@ -36,11 +39,11 @@ def create_engine(
     if name == INLINE:
         from daskae.engine.inline import InlineEngine
 
-        return InlineEngine(workers)
+        return InlineEngine(workers, memory_limit, emit)
     if name in (LOCAL, SLURM, KUBERNETES) or name.startswith(_ADDRESSES) or name.endswith(".json"):
         from daskae.engine.dask import DaskEngine
 
-        return DaskEngine(name, settings, workers, memory_limit, needs)
+        return DaskEngine(name, settings, workers, memory_limit, needs, emit)
     raise SettingsError(
         "unknown cluster", "--cluster", name,
         "auto, inline, local, slurm, kubernetes, tcp://…, tls://…, a scheduler FILE.json",

@@ -1,29 +1,28 @@
 """Tasks on a Dask cluster; :mod:`daskae.engine.clusters` has the kinds there are.
 
 Only a few tasks a worker are handed to the scheduler at once, so its memory does not grow with their number. Tasks get
-records and file names and return records, so a lost worker loses only what it was running; Dask retries that.
+records and file names and return records, so a lost worker loses only what it was running.
 """
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import dask
-import distributed
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import LOCAL, Needs, Outcome, cores, measured, task_failure
+from daskae.engine.base import LOCAL, Emit, Needs, Outcome, Show, cores, succeeding
 from daskae.engine.clusters import connect
-from daskae.engine.parcel import pack, unpack
+from daskae.engine.deadline import Deadline
+from daskae.engine.handing import Handout
+from daskae.engine.page import TOPIC, add_page, describe_way
+from daskae.engine.plugins import ClusterWatch, TaskWatch
 from daskae.engine.probe import probe_workers
 from daskae.engine.started import THREAD_VARIABLES
-from daskae.errors import DaskaeError, EngineError, WorkersUnavailableError
+from daskae.events import Warned
 
-_IN_FLIGHT = 3
-"""Tasks handed out for each slot: one running, the next ones there when it ends."""
 _NEEDS_NOTHING = Needs()
 
 
@@ -37,7 +36,8 @@ def dask_settings(settings: ClusterSettings) -> dict[str, Any]:
         "distributed.deploy.lost-worker-timeout": f"{settings.replace_after}s",
         "distributed.scheduler.no-workers-timeout": settings.start_timeout,
         "distributed.scheduler.worker-ttl": settings.worker_ttl,
-        "distributed.scheduler.allowed-failures": settings.retries,
+        # Which task is to blame for a death, and how often it may be tried, is known better by the driver.
+        "distributed.scheduler.allowed-failures": 0,
         "distributed.nanny.pre-spawn-environ": {
             **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
             **dict.fromkeys(THREAD_VARIABLES, "1"),
@@ -63,6 +63,8 @@ class DaskEngine:
         Bytes a local worker may use; by default an equal share of what is free.
     needs : Needs
         What is checked on every worker before the first task.
+    emit : callable
+        Told of lost workers and of memory that gets short.
     """
 
     def __init__(
@@ -72,20 +74,26 @@ class DaskEngine:
         workers: int | None = None,
         memory_limit: int | None = None,
         needs: Needs = _NEEDS_NOTHING,
+        emit: Emit = lambda event: None,
     ) -> None:
         self.name = LOCAL if target == LOCAL else "dask"
         self._target, self._settings, self._needs = target, settings, needs
         self._workers, self._memory_limit = workers, memory_limit
         self.slots = workers or cores()
+        self.deadline: Deadline | None = None
+        self.shares_memory = False
+        self._emit = emit
         self._stack = contextlib.ExitStack()
-        self._calls = itertools.count()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(dask_settings(self._settings)))
             connected = connect(self._target, self._settings, self._workers, self._memory_limit, self._needs, stack)
             self._client, self.slots = connected.client, connected.slots
+            self.shares_memory = max(self._client.nthreads().values(), default=1) > 1
             probe_workers(self._client, self._needs)
+            retries, by_value = self._settings.retries, self._target != LOCAL
+            self._handout = Handout(self._client, self.slots, retries, self._emit, self._watch(), by_value)
             self._stack = stack.pop_all()
         return self
 
@@ -94,61 +102,35 @@ class DaskEngine:
     ) -> None:
         self._stack.close()
 
-    @property
-    def dashboard(self) -> str:
-        """Address of the dashboard, empty when it is off."""
-        return str(self._client.dashboard_link) if self._settings.dashboard else ""
+    def show(self) -> Show | None:
+        """Add our page to the scheduler's dashboard, if that was asked for."""
+        if not self._settings.dashboard:
+            return None
+        try:
+            self._client.run_on_scheduler(add_page)
+        except (ImportError, AttributeError) as error:
+            note = f"no dashboard: {error}; where the scheduler runs, pip install 'daskae[dashboard]'"
+            return Show(lambda snapshot: None, note)
+        note = describe_way(self._client.dashboard_link, self._client.scheduler.address)
+        return Show(lambda snapshot: self._client.log_event(TOPIC, snapshot), note)
+
+    def _watch(self) -> bool:
+        """Install our plugins; False where the scheduler cannot load them."""
+        try:
+            self._client.register_plugin(ClusterWatch())
+            self._client.register_plugin(TaskWatch())
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"[:200]
+            self._emit(Warned(f"the scheduler cannot watch memory, is daskae installed where it runs? {text}"))
+            return False
+        return True
 
     def run(self, function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> Iterator[Outcome]:
         """Run tasks, a few for each slot at a time."""
-        call, name = next(self._calls), function.__name__
-        parcel = pack(shared, by_value=self._target != LOCAL)
-        waiting = iter(enumerate(items))
-        pending: dict[Any, Any] = {}
-        completed = distributed.as_completed(raise_errors=False)
+        return succeeding(self.attempt(function, items, *shared))
 
-        def hand_out() -> None:
-            entry = next(waiting, None)
-            if entry is not None:
-                future = self._client.submit(
-                    _run_packed, entry[0], function, entry[1], parcel, key=f"{name}-{call}-{entry[0]}", pure=False
-                )
-                pending[future] = entry[1]
-                completed.add(future)
-
-        for _ in range(_IN_FLIGHT * self.slots):
-            hand_out()
-        try:
-            while pending:
-                future = next(completed)
-                item = pending.pop(future)
-                outcome = _result(future, function, item)
-                hand_out()
-                yield outcome
-        finally:
-            self._client.cancel(list(pending))
-
-
-def _run_packed(index: int, function: Callable[..., Any], item: Any, parcel: bytes) -> Outcome:
-    return measured(index, function, item, unpack(parcel))
-
-
-def _result(future: Any, function: Callable[..., Any], item: Any) -> Outcome:
-    """Return a finished future's outcome, or raise its error in our form."""
-    name = function.__name__
-    try:
-        outcome: Outcome = future.result()
-        return outcome
-    except DaskaeError:
-        raise
-    except distributed.scheduler.NoWorkerError as error:
-        raise WorkersUnavailableError(
-            "all workers are gone", f"{name} {item}", hint="run the same command again; finished parts are kept"
-        ) from error
-    except distributed.KilledWorker as error:
-        raise EngineError(
-            "a task killed every worker that ran it", f"{name} {item}", f"{error.allowed_failures + 1} workers died",
-            hint="look at memory: lower --block-size or raise --memory-limit",
-        ) from error  # fmt: skip
-    except Exception as error:
-        raise task_failure(function, item, error) from error
+    def attempt(
+        self, function: Callable[..., Any], items: Sequence[Any], *shared: Any, alone: bool = False
+    ) -> Iterator[Outcome]:
+        """Run tasks; one that runs out of memory or kills its workers has an outcome with an error."""
+        return self._handout.attempt(function, items, shared, alone, self.deadline)

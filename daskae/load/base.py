@@ -45,6 +45,8 @@ class TableParts:
     """Arrow IPC files; together, in this order, they are the table."""
     rows: int
     """Rows of all files together."""
+    partition_by: tuple[str, ...] = ()
+    """Columns whose values make folders in a target of files; none for one folder."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from daskae.errors import LoadError
 from daskae.load.base import Load, TableParts
 from daskae.load.shape import Drift, Metadata
 
+_SHOWN_COLUMNS = 8
+
 
 def check_load(load: Load) -> None:
     """Refuse a load that no target can hold, before anything is written.
@@ -35,13 +37,13 @@ def check_load(load: Load) -> None:
         _check_columns(table, load.metadata)
 
 
-def check_files_strategy(load: Load) -> None:
-    """Refuse what cannot be done to files that are only ever added or replaced.
+def check_files_settings(load: Load) -> None:
+    """Refuse settings that only a database can follow.
 
     Raises
     ------
     LoadError
-        For an upsert or a merge, and for settings that only a database can follow.
+        Naming the first of them.
     """
     named = {
         "checks": bool(load.checks),
@@ -54,14 +56,41 @@ def check_files_strategy(load: Load) -> None:
             where=f"[load] {setting}",
             hint="leave it out, or load into a database, such as sqlite:///metrics.db",
         )
-    if load.strategy not in ("replace", "append"):
+
+
+def check_options(load: Load) -> None:
+    """Refuse options that fit no table of the load.
+
+    Raises
+    ------
+    LoadError
+        For a table without keys where they are needed, or a column that no table has.
+    """
+    options = load.options
+    if load.strategy in ("upsert", "merge"):
+        for parts in load.tables:
+            if not parts.keys:
+                what = f"an {load.strategy}" if load.strategy == "upsert" else f"a {load.strategy}"
+                raise LoadError(f"{what} needs keys, and a table has none", f"table {parts.name}")
+    names = dict.fromkeys(name for parts in load.tables for name in parts.schema.names)
+    keys = {key for parts in load.tables for key in parts.keys}
+    allowed = ", ".join(list(names)[:_SHOWN_COLUMNS]) + (" ..." if len(names) > _SHOWN_COLUMNS else "")
+    for column in options.update_columns:
+        if column not in names or column in keys:
+            raise LoadError(
+                "a column to update is not a column of any table, or is a key", "[load] update_columns", column, allowed
+            )
+    if options.only_if_newer and options.only_if_newer not in names:
+        raise LoadError("no table has the column", "[load] only_if_newer", options.only_if_newer, allowed)
+    if options.duplicates not in ("error", "first", "last") and options.duplicates not in names:
         raise LoadError(
-            "a folder of Parquet files takes whole tables only",
-            where="--strategy",
-            got=load.strategy,
-            allowed="replace, append",
-            hint="load into a database, such as sqlite:///metrics.db",
+            "no table has the column", "[load] duplicates", options.duplicates, f"error, first, last, {allowed}"
         )
+
+
+def wants_flags(load: Load) -> bool:
+    """Tell whether a load marks rows that left the source."""
+    return load.strategy == "merge" and load.options.on_missing == "flag"
 
 
 def _check_columns(table: TableParts, metadata: Metadata) -> None:

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from daskae.errors import LoadError
-from daskae.load.base import Load, Strategy
+from daskae.load.base import Changes, Load, Receipt, Rejected, Strategy
 
 _BY_KEY = ("upsert", "merge")
 
@@ -55,6 +55,22 @@ class Entry:
     started_at: str = ""
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows inserted, updated and so on, by table; see :class:`daskae.load.base.Changes`."""
+
+    def rows(self) -> dict[str, int]:
+        """Count the rows of the load by table; old entries know only those that carried its id."""
+        return {
+            name: counts["inserted"] + counts["updated"] + counts["unchanged"]
+            if (counts := self.changes.get(name))
+            else carried
+            for name, carried in self.tables.items()
+        }
+
+    def receipt(
+        self, already: bool, targets: dict[str, str], rejected: Sequence[Rejected] = (), seconds: float = 0.0
+    ) -> Receipt:  # fmt: skip
+        """Say what the target holds for the load."""
+        changes = {name: Changes(**counts) for name, counts in self.changes.items()}
+        return Receipt(self.load_id, already, self.rows(), targets, changes, tuple(rejected), seconds)
 
     def to_json(self) -> str:
         """Write the entry as one line of JSON."""
@@ -99,6 +115,11 @@ def touched_since(entries: Sequence[Entry], entry: Entry) -> set[str]:
     return {name for other in later for name in other.tables}
 
 
+def rewritten_since(entries: Sequence[Entry], entry: Entry) -> set[str]:
+    """Name the tables in which later loads may have put their own id into rows of this one."""
+    return touched_since([other for other in entries if other.strategy in _BY_KEY], entry)
+
+
 def next_sequence(entries: Sequence[Entry]) -> int:
     """Return the number of the next entry."""
     return max((entry.sequence for entry in entries), default=0) + 1
@@ -113,8 +134,11 @@ def add_entry(entries: Sequence[Entry], load: Load) -> list[Entry]:
         shares = load.strategy == "replace" and bool(entry.tables.keys() & tables.keys())
         return entry.status == "published" and (shares or entry.load_id == load.load_id)
 
-    message = f"replaced by sequence {sequence}"
-    kept = [replace(entry, status="replaced", message=message) if wiped(entry) else entry for entry in entries]
+    def wipe(entry: Entry) -> Entry:
+        said = [entry.message] if entry.message else []
+        return replace(entry, status="replaced", message="; ".join([*said, f"replaced by sequence {sequence}"]))
+
+    kept = [wipe(entry) if wiped(entry) else entry for entry in entries]
     new = Entry(
         sequence=sequence,
         load_id=load.load_id,

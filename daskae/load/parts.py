@@ -5,8 +5,11 @@ Parts are memory-mapped: rows that are not yet asked for cost no memory, and an 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from daskae.errors import ExchangeError
@@ -22,28 +25,47 @@ def read_batches(parts: TableParts, max_rows: int) -> Iterator[pa.RecordBatch]:
         When a part is missing, damaged or has other columns than the table.
     """
     for path in parts.files:
-        with _reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            _check_columns(reader.schema, parts, path)
+        with _opened(path, parts) as reader:
             for index in range(reader.num_record_batches):
                 batch = pa.RecordBatch.from_arrays(reader.get_batch(index).columns, schema=parts.schema)
                 for start in range(0, batch.num_rows, max_rows):
                     yield batch.slice(start, max_rows)
 
 
-def read_tables(parts: TableParts, rows: int) -> Iterator[pa.Table]:
-    """Yield a table as pieces of exactly ``rows`` rows, the last one shorter; one empty piece if there are no rows."""
-    pending: list[pa.RecordBatch] = []
-    held, yielded = 0, False
-    for batch in read_batches(parts, rows):
-        room = rows - held
-        pending.append(batch.slice(0, room))
-        held += batch.num_rows
-        if held >= rows:
-            yield pa.Table.from_batches(pending, parts.schema)
-            rest = batch.slice(room)
-            pending, held, yielded = ([rest] if rest.num_rows else []), rest.num_rows, True
-    if pending or not yielded:
-        yield pa.Table.from_batches(pending, parts.schema)
+class PartRows:
+    """The rows of a table by their places, from 0; only their whereabouts are held."""
+
+    def __init__(self, parts: TableParts) -> None:
+        self._parts = parts
+        self._blocks: list[tuple[Path, int]] = []
+        starts = [0]
+        for path in parts.files:
+            with _opened(path, parts) as reader:
+                for index in range(reader.num_record_batches):
+                    self._blocks.append((path, index))
+                    starts.append(starts[-1] + reader.get_batch(index).num_rows)
+        self.count = starts[-1]
+        self._starts = np.array(starts)
+
+    def take(self, places: npt.NDArray[np.int64]) -> pa.Table:
+        """Return the rows at these places, which ascend."""
+        blocks = np.searchsorted(self._starts, places, side="right") - 1
+        bounds = np.searchsorted(blocks, np.arange(len(self._blocks) + 1))
+        touched = (number for number in np.flatnonzero(np.diff(bounds)).tolist())
+        taken: list[pa.RecordBatch] = []
+        for path, numbers in groupby(touched, lambda number: self._blocks[number][0]):
+            with _opened(path, self._parts) as reader:
+                for number in numbers:
+                    found = places[bounds[number] : bounds[number + 1]] - self._starts[number]
+                    batch = _pick(reader.get_batch(self._blocks[number][1]), found)
+                    taken.append(pa.RecordBatch.from_arrays(batch.columns, schema=self._parts.schema))
+        return pa.Table.from_batches(taken, self._parts.schema)
+
+
+def _pick(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    if (np.diff(rows) == 1).all():
+        return batch.slice(int(rows[0]), len(rows))  # no copy
+    return batch.take(pa.array(rows))
 
 
 def _check_columns(schema: pa.Schema, parts: TableParts, path: Path) -> None:
@@ -59,6 +81,13 @@ def _check_columns(schema: pa.Schema, parts: TableParts, path: Path) -> None:
 
 def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} {field.type}" for field in schema)
+
+
+@contextmanager
+def _opened(path: Path, parts: TableParts) -> "Iterator[pa.RecordBatchFileReader]":
+    with _reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        _check_columns(reader.schema, parts, path)
+        yield reader
 
 
 @contextmanager

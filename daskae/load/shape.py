@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+
+if TYPE_CHECKING:
+    from daskae.load.base import Load
 
 DriftPolicy = Literal["evolve", "freeze", "ignore", "quarantine"]
 Change = Literal["create", "alter", "keep"]
@@ -24,6 +27,7 @@ class Drift:
     ============  ======================  =============================  ===============================
 
     Whatever the policy, a column that must have a value and gets none, and a key that would be left out, are refused.
+    Metadata columns are no drift: a table that lacks them gets them.
     """
 
     default: DriftPolicy = "evolve"
@@ -70,7 +74,7 @@ class TableChange:
 class Shaping(Protocol):
     """A sink that can say beforehand what it would do to its tables."""
 
-    def plan_changes(self, load: Any) -> tuple[TableChange, ...]:
+    def plan_changes(self, load: "Load") -> tuple[TableChange, ...]:
         """Return what the load would do to the shape of each table, writing nothing.
 
         Raises

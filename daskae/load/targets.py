@@ -13,8 +13,8 @@ import fsspec
 from daskae.errors import SettingsError
 from daskae.load.base import Sink
 from daskae.load.failures import mask_secrets
-from daskae.load.parquet import ParquetSink
-from daskae.load.remote import RemoteParquetSink
+from daskae.load.parquet.remote import RemoteParquetSink
+from daskae.load.parquet.sink import ParquetSink
 
 if TYPE_CHECKING:
     from daskae.load.sql.dialect import Dialect

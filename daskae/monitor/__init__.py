@@ -2,3 +2,7 @@
 
 Nothing here knows Dask.
 """
+
+from daskae.monitor.own_code import MemoryMonitor, memory_monitor
+
+__all__ = ["MemoryMonitor", "memory_monitor"]

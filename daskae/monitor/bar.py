@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from daskae.events import Event, Warned
+from daskae.events import Event, Noted
 from daskae.monitor import lines
 from daskae.monitor.tally import StageTally, Tally
 from daskae.units import format_bytes
@@ -39,9 +39,11 @@ class LiveBar:
 
     def before(self, event: Event) -> None:
         """Write a warning above the bar."""
-        if isinstance(event, Warned):
-            text = Text("warning: ", style="yellow").append(lines.one_line(event.message), style="default")
+        if (warning := lines.warning(event)) is not None:
+            text = Text("warning: ", style="yellow").append(lines.one_line(warning), style="default")
             self._quietly(self._console.print, text)
+        elif isinstance(event, Noted):
+            self._quietly(self._console.print, Text(lines.one_line(event.message)))
 
     def tick(self) -> None:
         """Draw the bar, once the run has lasted long enough to be watched."""

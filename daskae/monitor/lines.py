@@ -4,6 +4,8 @@ import math
 
 from daskae.events import (
     Event,
+    MemoryPressure,
+    Noted,
     PlanReady,
     RunFinished,
     RunStarted,
@@ -12,7 +14,9 @@ from daskae.events import (
     StepApplied,
     StillRunning,
     TaskDone,
+    TaskRepeated,
     Warned,
+    WorkerLost,
 )
 from daskae.monitor.tally import StageTally, Tally
 from daskae.units import format_bytes, format_count, format_seconds
@@ -84,8 +88,10 @@ def describe(event: Event, tally: Tally) -> str:
             return _step_line(event)
         case StillRunning():
             return still_waiting(event)
-        case Warned():
+        case Noted():
             return event.message
+        case Warned() | WorkerLost() | MemoryPressure() | TaskRepeated():
+            return warning(event) or ""
         case RunFinished():
             ending = f": {event.error}" if event.error else ""
             return f"run finished, {event.status}, in {format_seconds(event.seconds)}{ending}"
@@ -99,6 +105,33 @@ def still_waiting(event: StillRunning) -> str:
     more = f" and {format_count(event.others)} more" if event.others else ""
     waiting = f"; waiting for {what}{more}" if what else ""
     return f"{event.stage or 'between stages'}: nothing has ended for {whole_seconds(event.seconds)}{waiting}"
+
+
+_LOSSES = {
+    "memory": "stopped above its memory limit",
+    "died": "killed by a signal or crashed",
+    "silent": "not heard of for too long",
+}
+
+
+def warning(event: Event) -> str | None:
+    """Return the text of an event that a person should see at once; None for others."""
+    match event:
+        case Warned():
+            return event.message
+        case WorkerLost():
+            of = f" of {format_bytes(event.limit_bytes)}" if event.limit_bytes else ""
+            running = f", while it ran {', '.join(event.tasks[:3])}" if event.tasks else ""
+            memory = f", memory as last seen {format_bytes(event.rss_bytes)}{of}"
+            return f"worker {event.worker} is lost: {_LOSSES[event.reason]}{memory}{running}"
+        case MemoryPressure():
+            tasks = f"{event.at_once} of {event.of} tasks at once"
+            return f"memory is short, {tasks}: {event.cause}" if event.cause else f"memory is enough again, {tasks}"
+        case TaskRepeated():
+            how = f"cut into {event.pieces} and run alone" if event.pieces > 1 else "run again, alone"
+            return f"{event.stage} {event.task} is {how}: {event.cause}"
+        case _:
+            return None
 
 
 def _step_line(event: StepApplied) -> str:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from daskae.events import Event, RunFinished, Warned
-from daskae.monitor.lines import describe, one_line
+from daskae.events import Event, RunFinished
+from daskae.monitor.lines import describe, one_line, warning
 from daskae.monitor.tally import Clock, Tally
 
 LOGGER = logging.getLogger("daskae")
@@ -75,7 +75,7 @@ class LogEvents:
 
 
 def _level(event: Event) -> int:
-    if isinstance(event, Warned):
+    if warning(event) is not None:
         return logging.WARNING
     failed = isinstance(event, RunFinished) and event.status in ("failed", "refused", "interrupted")
     return logging.ERROR if failed else logging.INFO

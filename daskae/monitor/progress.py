@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from daskae.events import Event, RunFinished, StageDone, StillRunning, Warned
+from daskae.events import Event, Noted, RunFinished, StageDone, StillRunning
 from daskae.monitor import lines
 from daskae.monitor.tally import Clock, Tally
 
@@ -52,8 +52,10 @@ class PlainLines:
     def before(self, event: Event) -> None:
         """Write the line that ends a stage, or a warning."""
         stage = self._tally.current
-        if isinstance(event, Warned):
-            self._write(f"warning: {event.message}")
+        if (text := lines.warning(event)) is not None:
+            self._write(f"warning: {text}")
+        elif isinstance(event, Noted):
+            self._write(event.message)
         elif isinstance(event, StillRunning):
             self._write(lines.still_waiting(event))
         elif isinstance(event, StageDone) and stage is not None and stage.stage == event.stage:

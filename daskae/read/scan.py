@@ -177,6 +177,12 @@ def _piece(reader: RangeReader, start: int, target: int, size: int, dialect: Dia
     return _Piece(start, position, str(state.hexdigest()))
 
 
+def piece_from(reader: RangeReader, start: int, target: int, size: int, dialect: Dialect) -> tuple[int, str]:
+    """Return the first record end at or after ``target`` from a record start on, and the hash of the bytes up to it."""
+    piece = _piece(reader, start, target, size, dialect)
+    return piece.end, piece.digest
+
+
 def _straddling(reader: RangeReader, start: int, target: int, size: int, dialect: Dialect) -> int:
     """Length of the records from ``start`` on up to the first that ends at or after ``target``."""
     length = max(target - start, 1) + 4096

@@ -12,6 +12,7 @@ from daskae.summary import RuleOutcome, RunSummary
 from daskae.units import format_bytes, format_count, format_seconds
 
 _WIDEST_BAR = 24
+_MENDED_SHOWN = 5
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 _TO_ASCII = str.maketrans({"█": "#", "▌": "#", "▋": "#", "▊": "#", "▉": "#", "▏": ".", "▎": ".", "▍": "."})
 _TO_ASCII |= str.maketrans({"●": "*", "–": "-", "✗": "x", "…": "..."})
@@ -46,6 +47,7 @@ def render_summary(summary: RunSummary, *, color: bool, width: int, ascii_only: 
         _figures(summary),
         _tables(summary),
         _time(summary, bar_width),
+        _mended(summary, width),
         _places(summary),
     ]
     out = io.StringIO()
@@ -85,6 +87,19 @@ def _head(summary: RunSummary, width: int) -> list[Line]:
             part.rstrip()
             lines.append(Text("  ").append_text(part))
     return lines
+
+
+def _mended(summary: RunSummary, width: int) -> list[Line]:
+    """What went wrong on the way and did no harm: the first lines, and how many there are."""
+    if not summary.mended:
+        return []
+    lines = [_title("Mended on the way")]
+    for text in summary.mended[:_MENDED_SHOWN]:
+        line = Text(f"  {visible(text)}")
+        line.truncate(width, overflow="ellipsis")
+        lines.append(line)
+    more = len(summary.mended) - _MENDED_SHOWN
+    return [*lines, Text(f"  and {more} more, see events.jsonl", "dim")] if more > 0 else lines
 
 
 def _rows(summary: RunSummary) -> list[Line]:

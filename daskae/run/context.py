@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 from daskae.aggregate.aggregation import Metric
 from daskae.config import Settings
 from daskae.errors import InputError
-from daskae.events import Event, Listener, Stage, StageDone, StageStarted
+from daskae.events import Event, Listener, Noted, Stage, StageDone, StageStarted, Warned
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
+from daskae.monitor.board import Board
+from daskae.monitor.lines import warning
+from daskae.monitor.logfile import LOGGER
 from daskae.partition import ExchangeFile
+from daskae.run.deadline import describe_deadline, find_deadline, left_by
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
 from daskae.transform.steps import Step
@@ -25,6 +29,9 @@ from daskae.validate.custom import CustomRule
 if TYPE_CHECKING:
     from daskae.engine.base import Engine
     from daskae.run.plan import Plan
+
+_MENDED = 100
+"""Lines of what went wrong and was mended that a summary keeps; the event file has them all."""
 
 
 @dataclass
@@ -57,10 +64,11 @@ class RunContext:
     load_id: str = ""
     tables: tuple[TableParts, ...] = ()
     accepted: AcceptedRows | None = None
+    mended: list[str] = field(default_factory=list)
     outputs: list[tuple[Path, tuple[ExchangeFile, ...]]] = field(default_factory=list)
     """Folders of all tasks whose outputs this run uses, with their files."""
-    pending: dict[int, str] = field(default_factory=dict)
-    """Tasks of the stage that have not ended, in the order in which they are handed out."""
+    pending: dict[Path, str] = field(default_factory=dict)
+    """Tasks of the stage that have not ended, by their folders, in the order in which they are handed out."""
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -124,7 +132,9 @@ class RunContext:
         return list(self.pending.copy().values())
 
     def emit(self, event: Event) -> None:
-        """Tell all listeners."""
+        """Tell all listeners, and keep for the summary what went wrong and was mended."""
+        if not isinstance(event, Warned) and (text := warning(event)) is not None and len(self.mended) < _MENDED:
+            self.mended.append(text)
         for listener in self.listeners:
             listener(event)
 
@@ -141,7 +151,19 @@ class RunContext:
 
     @contextmanager
     def engine(self, plan: "Plan") -> Iterator["Engine"]:
-        """Start the engine of a plan."""
-        with self.make_engine(plan) as engine:
+        """Start the engine of a plan, for as long as there is time."""
+        deadline = find_deadline(self.settings.cluster, self.elapsed())
+        engine = self.make_engine(plan)
+        if deadline is not None:
+            LOGGER.info("%s", describe_deadline(deadline))
+            engine.deadline = deadline
+        with left_by(deadline), engine:
             self.engine_name = engine.name
-            yield engine
+            listeners = self.listeners
+            if (show := engine.show()) is not None:
+                self.emit(Noted(show.note))
+                self.listeners = (*listeners, Board(show.post, self.run_id, plan.projected_bytes))
+            try:
+                yield engine
+            finally:
+                self.listeners = listeners

@@ -14,7 +14,7 @@ from daskae.run.inputs import discover
 from daskae.run.job import make_context
 from daskae.run.overlay import with_corrections
 from daskae.run.plan import Plan, make_plan
-from daskae.run.publish import make_load
+from daskae.run.publish import make_load, with_partitions
 from daskae.run.tables import empty_tables
 from daskae.run.workdir import require_room
 from daskae.transform.steps import Step
@@ -53,7 +53,9 @@ def plan_without_writing(
     source = discover(settings, existing if existing.is_dir() and not settings.fresh else None)
     plan = make_plan(with_corrections(source, context.work, None), context)
     require_room(plan, context)
-    load = make_load(context, "dry-run", 0, empty_tables(plan.spec))
+    load = make_load(
+        context, "dry-run", 0, with_partitions(empty_tables(plan.spec), context.settings.load.partition_by)
+    )
     sink = open_sink(settings.to, settings.load.timeout_seconds)
     sink.preflight(load)
     changes = sink.plan_changes(load) if isinstance(sink, Shaping) else ()

@@ -1,11 +1,9 @@
 """Run a job from settings to a result, with its folder, log, events and exit code."""
 
 import shutil
-import signal
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from daskae.config import Settings
 from daskae.engine.base import Needs
 from daskae.engine.create import create_engine
 from daskae.engine.frames import to_dask_dataframe
-from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError
+from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError, TimeLimitError
 from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
 from daskae.exchange import MANIFEST
 from daskae.load.audits import LoadCheck
@@ -121,9 +119,10 @@ def make_context(
         needs = Needs(
             plan.projected_bytes, settings.work_dir.absolute(), look_at_sources, some_sources(plan.source.segments)
         )
-        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs)
+        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs, context.emit)
 
-    return RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
+    context = RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
+    return context
 
 
 def run_job(
@@ -193,7 +192,7 @@ def _run_watched(context: RunContext) -> RunSummary:
             summary = _run_repairing(context, known)
     except BaseException as error:
         status: Status = "refused" if isinstance(error, GateError) else "failed"
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | TimeLimitError):
             status = "interrupted"
         text = mask_secrets(str(error) or type(error).__name__)
         failed = summarize_failure(context, status, text, known[-1] if known else None)
@@ -220,7 +219,7 @@ def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
         known.append(plan)
         try:
             summary = run_plan(plan, context)
-            sweep(plan, context)
+            sweep(context)
             return summary
         except ExchangeError as error:
             if attempt + 1 == _ATTEMPTS:
@@ -236,24 +235,3 @@ def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
 def _drop_fresh(context: RunContext) -> None:
     """A fresh run leaves nothing for other runs; its finished tables are published by now."""
     shutil.rmtree(context.run_dir / "fresh", ignore_errors=True)
-
-
-@contextmanager
-def terminate_like_interrupt() -> Iterator[None]:
-    """Treat SIGTERM, which batch systems and containers send, as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_: int, __: object) -> None:
-        raise Terminated
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""

@@ -43,7 +43,7 @@ def rule_outcomes(
     relative = any("min_ratio" in rule.bounds or "max_ratio" in rule.bounds for rule in spec.rules)
     previous = previous_rows(context, data_id(plan.source.segments)) if relative else None
     data = DataSet(rows.accepted, context.started.date(), previous)
-    places = _Places(plan, mapped)
+    places = _Places(mapped)
     found = []
     for rule in [*built_in, *spec.rules]:
         state = states.get(rule.name, RuleState())
@@ -107,9 +107,9 @@ def _repeated_state(rule: Rule, spec: Spec, reduced: Step, repeated: Sequence[St
 class _Places:
     """Turns places in the whole input into files and row numbers."""
 
-    def __init__(self, plan: Plan, mapped: Mapped) -> None:
+    def __init__(self, mapped: Mapped) -> None:
         starts = []
-        for ref, part in zip(plan.refs, mapped.layout.parts, strict=True):
+        for ref, part in zip(mapped.refs, mapped.layout.parts, strict=True):
             for segment, overall, in_file in zip(ref.segments, part.overall, part.in_file, strict=True):
                 starts.append((overall, in_file, segment.label))
         self._starts = sorted(starts, key=lambda item: (item[0], item[1]))

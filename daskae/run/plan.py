@@ -1,25 +1,27 @@
 """Turn the cut input into tasks, with what is done already and what memory they need; refuse what does not fit."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from daskae.config import Settings
 from daskae.engine.base import INLINE, LOCAL, allowed_memory, choose_engine, cores, local_workers
 from daskae.errors import PlanError
 from daskae.events import PlanReady
-from daskae.exchange import SLOTS, files_are_whole, load_manifest
+from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest
 from daskae.faults import crash_point
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
+from daskae.run.memory import MemoryTerm, measure, project, stored_to_text
 from daskae.run.privacy import personal_columns
 from daskae.run.references import with_references
 from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
 from daskae.schema import build_contract
 from daskae.stages.map import FLUSH_BYTES
 from daskae.stages.spec import Spec, rules_contract, sample_table
+from daskae.stages.split import SPLIT, Pieces, folder_name, load_split, with_splits
 from daskae.units import format_bytes
 from daskae.validate.build import build_rules, require_boolean, select_rules
 from daskae.validate.rules import ALL_COLUMNS
@@ -29,14 +31,6 @@ PACK_BYTES = 16 << 20
 BUCKET_BYTES = 64 << 20
 """Input bytes behind one bucket, roughly."""
 _PACK_FILES = 2_000
-
-
-@dataclass(frozen=True)
-class MemoryTerm:
-    """One term of a task's projected memory."""
-
-    name: str
-    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,10 @@ class Plan:
     """Memory a task may use; None where only the workers know, which are asked before the first task."""
     workers: int | None
     """Threads or worker processes; None for what the cluster's settings say."""
+    most_bucket_bytes: int = 0
+    """Exchange bytes of a bucket that a task may hold at once."""
+    flush_bytes: int = FLUSH_BYTES
+    """Accepted rows that a map task may hold before it writes them."""
 
     @property
     def projected_bytes(self) -> int:
@@ -85,16 +83,21 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     spec = make_spec(source, context)
     maps = context.maps(spec.map_fingerprint)
     known = {} if settings.fresh else _known_results(maps)
-    refs, reused = arrange(source.segments, known, min(settings.block_size, PACK_BYTES))
-    folders = tuple(maps / ref.content_id[:24] for ref in refs)
+    segments, pieces = with_splits(source.segments, {} if settings.fresh else _known_splits(maps))
+    refs, reused = arrange(segments, known, min(settings.block_size, PACK_BYTES), pieces)
+    folders = tuple(maps / folder_name(ref) for ref in refs)
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
-    memory = project_memory(refs, source, buckets, engine, settings) + _dimension_terms(spec)
+    at_once = (settings.workers or cores()) if engine == INLINE else 1
+    projection = project(refs, source, buckets, spec, measure(source, spec), at_once)
     workers = settings.workers
     if engine == LOCAL:
-        workers = local_workers(settings.workers, sum(term.nbytes for term in memory))
+        workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
     allowed = allowed_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
-    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers)
+    most = projection.most_bucket_bytes(allowed)
+    flush = projection.flush_bytes(allowed)
+    memory = projection.terms(most, flush)
+    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers, most, flush)
     _require_fit(plan)
     warn_of_steps(spec.steps, context)
     crash_point("plan.made")
@@ -149,13 +152,28 @@ def _known_results(folder: Path) -> dict[tuple[str, ...], PartitionResult]:
     return found
 
 
+def _known_splits(folder: Path) -> dict[str, Pieces]:
+    """Pieces of partitions that an earlier run had to cut, by folder; those that were done after all left out."""
+    found: dict[str, Pieces] = {}
+    for path in sorted(folder.glob(f"*/{SPLIT}")):
+        pieces = load_split(path.parent)
+        if pieces is not None and not (path.parent / MANIFEST).exists():
+            found[path.parent.name] = pieces
+            os.utime(path.parent)  # so that it counts as used when the work directory is swept
+    return found
+
+
 def arrange(
-    segments: Sequence[Segment], known: dict[tuple[str, ...], PartitionResult], pack_bytes: int
+    segments: Sequence[Segment],
+    known: dict[tuple[str, ...], PartitionResult],
+    pack_bytes: int,
+    alone: Collection[str] = (),
 ) -> tuple[tuple[PartitionRef, ...], dict[str, PartitionResult]]:
     """Group segments into partitions, keeping groups whose output is there already.
 
     Partitions of earlier runs whose segments are all still in the input stay as they are; what is left is packed in
-    path order. So a new file makes one new partition, and a removed one dissolves only its own.
+    path order. So a new file makes one new partition, and a removed one dissolves only its own. Segments whose content
+    id is in ``alone`` are packed with no other.
     """
     by_id = {segment.content_id: segment for segment in segments}
     refs: list[PartitionRef] = []
@@ -168,15 +186,18 @@ def arrange(
             reused[ref.content_id] = result
             taken.update(ids)
     rest = sorted((s for s in segments if s.content_id not in taken), key=lambda s: s.order)
-    refs += [PartitionRef(tuple(group)) for group in _packed(rest, pack_bytes)]
+    refs += [PartitionRef(tuple(group)) for group in _packed(rest, pack_bytes, alone)]
     return tuple(sorted(refs, key=lambda ref: ref.segments[0].order)), reused
 
 
-def _packed(segments: Sequence[Segment], pack_bytes: int) -> list[list[Segment]]:
+def _packed(segments: Sequence[Segment], pack_bytes: int, alone: Collection[str]) -> list[list[Segment]]:
     groups: list[list[Segment]] = []
     size = 0
     for segment in segments:
-        if groups and size + segment.nbytes <= pack_bytes and len(groups[-1]) < _PACK_FILES:
+        if segment.content_id in alone:
+            groups.append([segment])
+            size = pack_bytes
+        elif groups and size + segment.nbytes <= pack_bytes and len(groups[-1]) < _PACK_FILES:
             groups[-1].append(segment)
             size += segment.nbytes
         else:
@@ -185,46 +206,11 @@ def _packed(segments: Sequence[Segment], pack_bytes: int) -> list[list[Segment]]
     return groups
 
 
-def _expansion(segment: Segment) -> int:
-    """Text bytes behind one stored byte, roughly."""
-    if segment.kind == "parquet":
-        return 4
-    return 6 if segment.compression else 1
-
-
 def bucket_count(source: Source) -> int:
     """Choose the number of buckets from the input's bytes alone: a power of two."""
-    text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
+    text_bytes = sum(segment.nbytes * stored_to_text(segment) for segment in source.segments)
     wanted = -(-text_bytes // BUCKET_BYTES)
     return min(SLOTS, 1 << (max(1, wanted) - 1).bit_length())
-
-
-def project_memory(
-    refs: Sequence[PartitionRef], source: Source, buckets: int, engine: str, settings: Settings
-) -> tuple[MemoryTerm, ...]:
-    """Name what a worker's memory will be used for, at most.
-
-    The factors are measured on generated orders (peaks in ``events.jsonl``) with a margin: accepted rows are there up
-    to three times while they are sorted and written; a bucket takes ten times the text behind it while it is grouped,
-    most of it for sums of 128 bits and for memory that the allocators have not given back yet.
-    """
-    at_once = (settings.workers or cores()) if engine == INLINE else 1
-    largest = max((ref.nbytes * max(_expansion(s) for s in ref.segments) for ref in refs), default=0)
-    text_bytes = sum(segment.nbytes * _expansion(segment) for segment in source.segments)
-    rows = MemoryTerm("rows of a partition until they are written", 3 * min(largest, FLUSH_BYTES))
-    bucket = MemoryTerm("rows of a bucket while they are grouped", 10 * (text_bytes // buckets))
-    work = max(rows, bucket, key=lambda term: term.nbytes)
-    return (
-        MemoryTerm("the process with its libraries", 250 << 20),
-        MemoryTerm(f"windows of text and cells, {at_once} at once", at_once * (96 << 20)),
-        MemoryTerm(f"{work.name}, {at_once} at once", at_once * work.nbytes),
-    )
-
-
-def _dimension_terms(spec: Spec) -> tuple[MemoryTerm, ...]:
-    """Name the memory for dimensions that a process holds whole, once for all its tasks."""
-    held = sum(lookup.nbytes for lookup in spec.steps.lookups if not lookup.is_late)
-    return (MemoryTerm("dimensions that steps look up", 3 * held),) if held else ()
 
 
 def _require_fit(plan: Plan) -> None:

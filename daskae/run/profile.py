@@ -108,7 +108,7 @@ def _profile_source(source: Source, context: RunContext) -> TableState:
     nbytes = sum(task.ref.nbytes for task in todo)
     needs = Needs(0, context.work, look_at_sources, some_sources(source.segments))
     with (
-        create_engine(name, settings.cluster, settings.workers, settings.memory_limit, needs) as engine,
+        create_engine(name, settings.cluster, settings.workers, settings.memory_limit, needs, context.emit) as engine,
         context.stage("profile", len(todo), len(tasks) - len(todo), nbytes),
     ):
         for outcome in engine.run(profile_partition, todo, source.dialect, reading):

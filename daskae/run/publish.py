@@ -1,8 +1,11 @@
 """Hand the finished tables to the target, all of them or none, once."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from daskae.config import Settings
+from daskae.errors import SettingsError
 from daskae.events import Warned
 from daskae.exchange import file_checksum
 from daskae.faults import crash_point
@@ -27,7 +30,8 @@ def preflight(plan: Plan, context: RunContext) -> Sink:
     LoadError, SettingsError
     """
     sink = open_sink(context.settings.to, context.settings.load.timeout_seconds)
-    sink.preflight(make_load(context, "preflight", 0, empty_tables(plan.spec)))
+    tables = with_partitions(empty_tables(plan.spec), context.settings.load.partition_by)
+    sink.preflight(make_load(context, "preflight", 0, tables))
     return sink
 
 
@@ -47,6 +51,7 @@ def publish(sink: Sink, turn: Turn, plan: Plan, outcome: Outcome, context: RunCo
     with context.stage("publish"):
         require_same_inputs(plan)
         tables = finished_tables(plan.spec, outcome, context.run_dir)
+        tables = with_partitions(tables, context.settings.load.partition_by)
         load_id = content_id(tables, load_options(context.settings), drift_policies(context.settings))
         load = make_load(context, load_id, outcome.rows.read, tables)
         context.load_id, context.tables = load.load_id, tables
@@ -93,6 +98,29 @@ def load_checks(context: RunContext) -> tuple[LoadCheck, ...]:
     return (*(LoadCheck(**given) for given in fields), *context.load_checks)
 
 
+def with_partitions(
+    tables: tuple[TableParts, ...], partition_by: Sequence[str] | Mapping[str, Sequence[str]]
+) -> tuple[TableParts, ...]:  # fmt: skip
+    """Say of each table by which columns it is laid out in folders.
+
+    Raises
+    ------
+    SettingsError
+        When the setting fits no table.
+    """
+    if isinstance(partition_by, Mapping):
+        known = {table.name for table in tables}
+        if unknown := [name for name in partition_by if name not in known]:
+            raise SettingsError("there is no such table", "[load.partition_by]", unknown[0], ", ".join(sorted(known)))
+        chosen = {name: tuple(columns) for name, columns in partition_by.items()}
+    else:
+        columns = tuple(partition_by)
+        chosen = {table.name: columns for table in tables if set(columns) <= set(table.schema.names)}
+        if not chosen:
+            raise SettingsError("no table has all of these columns", "[load] partition_by", ", ".join(columns))
+    return tuple(replace(table, partition_by=chosen.get(table.name, ())) for table in tables)
+
+
 def make_load(context: RunContext, load_id: str, source_rows: int, tables: tuple[TableParts, ...]) -> Load:
     """Say what is to be loaded, and how."""
     started: datetime = context.started.replace(tzinfo=None, microsecond=0)
@@ -106,12 +134,13 @@ def make_load(context: RunContext, load_id: str, source_rows: int, tables: tuple
 def content_id(
     tables: tuple[TableParts, ...], options: LoadOptions | None = None, drift: Drift | None = None
 ) -> str:  # fmt: skip
-    """Return the identity of finished tables: names, schemas, content, and options other than the usual ones.
+    """Return the identity of finished tables: names, schemas, content, folders, and options that are not usual.
 
     Checks and metadata columns are no part of it: with others, the same load is still the same.
     """
     texts = [] if options in (None, LoadOptions()) else [repr(options)]
     texts += drift.identity() if drift else ()
     for table in tables:
+        texts += [f"partition_by {table.partition_by}"] if table.partition_by else []
         texts += [table.name, str(table.schema), *(file_checksum(path)[1] for path in table.files)]
     return digest_texts(*texts)[:32]

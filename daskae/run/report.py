@@ -79,6 +79,7 @@ def summarize(plan: Plan, outcome: Outcome, receipt: Receipt, context: RunContex
         files=plan.source.files,
         input_bytes=plan.source.nbytes,
         as_of=outcome.final.facts.as_of.isoformat(),
+        mended=tuple(context.mended),
     )
 
 
@@ -117,6 +118,7 @@ def summarize_failure(context: RunContext, status: Status, message: str, plan: P
         files=plan.source.files if plan else 0,
         input_bytes=plan.source.nbytes if plan else 0,
         message=message,
+        mended=tuple(context.mended),
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,32 @@ from daskae.events import Stage, TaskDone, Warned
 from daskae.exchange import MANIFEST, files_are_whole, load_manifest, read_frame
 from daskae.faults import crash_point
 from daskae.hashing import digest_texts
-from daskae.partition import ExchangeFile, PartitionResult
+from daskae.partition import ExchangeFile, PartitionRef, PartitionResult
+from daskae.run.attempts import complete
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan, damaged_parts
 from daskae.run.rejects import share
 from daskae.run.transforms import tell_of_steps
 from daskae.stages.accepted import AcceptedRows
 from daskae.stages.finalize import FinalizeTask, finalize_bucket
+from daskae.stages.large import reduce_within
 from daskae.stages.layout import Layout, build_layout
 from daskae.stages.map import process_partition
 from daskae.stages.quarantine import QuarantineTask, quarantine_partition, severities
-from daskae.stages.reduce import RANK_MEASURES, ReduceTask, reduce_bucket
+from daskae.stages.reduce import RANK_MEASURES, ReduceTask
+from daskae.stages.spec import Spec
+from daskae.stages.split import folder_name, split_partition
 from daskae.stages.unique import UniqueTask, find_duplicates
+
+_FEWEST_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """Results of all partitions, in the plan's order."""
+    """All partitions and their results, in input order."""
 
+    refs: tuple[PartitionRef, ...]
+    """The partitions, those that had to be cut as their pieces."""
     results: tuple[PartitionResult, ...]
     layout: Layout
     layout_path: Path
@@ -73,42 +82,77 @@ class Final:
 
 def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
     """Run the map task of every partition that has no valid output."""
-    results = [plan.reused.get(ref.content_id) for ref in plan.refs]
-    for i in damaged_parts(plan):
-        (plan.folders[i] / "manifest.json").unlink(missing_ok=True)
-        results[i] = None
-    todo = [i for i, result in enumerate(results) if result is None]
-    total = sum(plan.refs[i].nbytes for i in todo)
-    with context.stage("map", len(todo), len(results) - len(todo), total):
-        tasks = [(plan.refs[i], plan.folders[i]) for i in todo]
-        context.pending = {i: str(plan.refs[i]) for i in todo}
-        for outcome in engine.run(_map_one, tasks, plan.spec):
-            i = todo[outcome.index]
-            results[i] = outcome.value
-            _tell(context, "map", context.pending.pop(i), outcome.value.rows, plan.refs[i].nbytes, outcome)
-    done = [result for result in results if result is not None]
-    context.outputs += [
-        (folder, tuple(result.files.values())) for folder, result in zip(plan.folders, done, strict=True)
-    ]
-    context.corrected = sum(result.corrected for result in done)
+    damaged = set(damaged_parts(plan))
+    done: list[tuple[MapTask, PartitionResult]] = []
+    todo: list[MapTask] = []
+    for i, (ref, folder) in enumerate(zip(plan.refs, plan.folders, strict=True)):
+        known = None if i in damaged else plan.reused.get(ref.content_id)
+        if i in damaged:
+            (folder / MANIFEST).unlink(missing_ok=True)
+        if known is None:
+            todo.append(MapTask(ref, folder, plan.flush_bytes))
+        else:
+            done.append((MapTask(ref, folder, plan.flush_bytes), known))
+    with context.stage("map", len(todo), len(done), sum(task.ref.nbytes for task in todo)):
+        cut = partial(_smaller, spec=plan.spec)
+        context.pending = {task.folder: str(task) for task in todo}
+        for task, outcome in complete(engine, map_partition, todo, (plan.spec,), cut, context, "map", _is_packed):
+            done.append((task, outcome.value))
+            context.pending.pop(task.folder, None)
+            _tell(context, "map", str(task), outcome.value.rows, task.ref.nbytes, outcome)
+    done.sort(key=lambda item: item[0].ref.segments[0].order)
+    return _mapped(done, plan, context)
+
+
+def _mapped(done: Sequence[tuple["MapTask", PartitionResult]], plan: Plan, context: RunContext) -> Mapped:
+    """Number all rows, and say how they were changed on the way."""
+    tasks, results = [task for task, _ in done], [result for _, result in done]
+    context.pending = {}
+    context.outputs += [(task.folder, tuple(result.files.values())) for task, result in done]
+    context.corrected = sum(result.corrected for result in results)
     if (missing := plan.source.corrections.planned - context.corrected) > 0:
         context.emit(Warned(f"{missing} corrected rows are not applied: no record of this dialect is at their place"))
-    tell_of_steps(plan.spec, done, context)
-    layout = build_layout(plan.refs, done, plan.folders)
+    tell_of_steps(plan.spec, results, context)
+    refs = [task.ref for task in tasks]
+    layout = build_layout(refs, results, [task.folder for task in tasks])
     path = context.run_dir / "layout.json"
     layout.save(path)
-    places = [f"{result.part_id}:{part.overall}:{part.files}" for result, part in zip(done, layout.parts, strict=True)]
-    return Mapped(tuple(done), layout, path, digest_texts(plan.spec.map_fingerprint, *places))
+    parts = zip(results, layout.parts, strict=True)
+    places = [f"{result.part_id}:{part.overall}:{part.files}" for result, part in parts]
+    return Mapped(tuple(refs), tuple(results), layout, path, digest_texts(plan.spec.map_fingerprint, *places))
 
 
-def _map_one(task: Any, spec: Any) -> PartitionResult:
-    ref, folder = task
-    return process_partition(ref, spec, folder)
+@dataclass(frozen=True)
+class MapTask:
+    """One partition and the folder for its output."""
+
+    ref: PartitionRef
+    folder: Path
+    flush_bytes: int
+
+    def __str__(self) -> str:
+        return str(self.ref)
+
+
+def map_partition(task: MapTask, spec: Spec) -> PartitionResult:
+    """Run the map task."""
+    return process_partition(task.ref, spec, task.folder, task.flush_bytes)
+
+
+def _is_packed(task: MapTask) -> bool:
+    return len(task.ref.segments) > 1
+
+
+def _smaller(task: MapTask, spec: Spec) -> list[MapTask]:
+    """Cut a partition in two."""
+    refs = split_partition(task.ref, spec.dialect, task.folder)
+    return [replace(task, ref=ref, folder=task.folder.parent / folder_name(ref)) for ref in refs]
 
 
 def _tell(context: RunContext, stage: Stage, task: str, rows: int, nbytes: int, outcome: Any) -> None:
     context.peak_bytes = max(context.peak_bytes, outcome.peak_bytes)
-    context.emit(TaskDone(stage, task, rows, nbytes, outcome.peak_bytes, outcome.seconds))
+    rejected = outcome.value.rejected if isinstance(outcome.value, PartitionResult) else 0
+    context.emit(TaskDone(stage, task, rows, nbytes, outcome.peak_bytes, outcome.seconds, rejected))
 
 
 def _run_step(
@@ -120,16 +164,18 @@ def _run_step(
     context: RunContext,
     identity: str,
     rows: str,
+    cut: Callable[[Any], list[Any]] = lambda _: [],
 ) -> Step:
     """Run the tasks whose folders hold no valid output; ``rows`` names the manifest's count for the progress."""
     manifests = [None if context.settings.fresh else _valid(task.folder) for task in tasks]
     todo = [i for i, manifest in enumerate(manifests) if manifest is None]
     with context.stage(stage, len(todo), len(tasks) - len(todo)):
-        context.pending = {i: f"{stage} {i + 1}" for i in todo}
-        for outcome in engine.run(function, [tasks[i] for i in todo], *shared):
-            i = todo[outcome.index]
+        places = {tasks[i].folder: i for i in todo}
+        context.pending = {tasks[i].folder: f"{stage} {i + 1}" for i in todo}
+        for task, outcome in complete(engine, function, [tasks[i] for i in todo], shared, cut, context, stage):
+            i = places[task.folder]
             manifests[i] = outcome.value
-            _tell(context, stage, context.pending.pop(i), outcome.value[rows], 0, outcome)
+            _tell(context, stage, context.pending.pop(task.folder, f"{stage} {i + 1}"), outcome.value[rows], 0, outcome)
     done = tuple(manifest for manifest in manifests if manifest is not None)
     context.outputs += [(task.folder, _files_of(manifest)) for task, manifest in zip(tasks, done, strict=True)]
     return Step(tuple(task.folder for task in tasks), done, identity)
@@ -137,6 +183,11 @@ def _run_step(
 
 def _files_of(manifest: dict[str, Any]) -> tuple[ExchangeFile, ...]:
     return tuple(ExchangeFile(**item) for item in manifest["files"])
+
+
+def _fewer_rows(task: ReduceTask) -> list[ReduceTask]:
+    """Hold a quarter of the bytes at once; none where that is hardly anything already."""
+    return [replace(task, most_bytes=task.most_bytes // 4)] if task.most_bytes > _FEWEST_BYTES else []
 
 
 def _valid(folder: Path) -> dict[str, Any] | None:
@@ -177,12 +228,14 @@ def reduce_buckets(plan: Plan, mapped: Mapped, repeated: Sequence[Step], engine:
     definition = replace(plan.spec, as_of=None).fingerprint
     identity = digest_texts("reduce", definition, mapped.identity, *(str(path) for paths in files for path in paths))
     tasks = [
-        ReduceTask(first, last, files, context.steps(digest_texts(identity, str(first), str(last))))
+        ReduceTask(
+            first, last, files, context.steps(digest_texts(identity, str(first), str(last))), plan.most_bucket_bytes
+        )
         for first, last in plan.bucket_slots
     ]
     shared = (plan.spec, mapped.layout_path)
-    step = _run_step("reduce", tasks, reduce_bucket, shared, engine, context, identity, "lines")
-    context.accepted = AcceptedRows(mapped.layout_path, tuple(step.files("late")), plan.spec, len(plan.refs))
+    step = _run_step("reduce", tasks, reduce_within, shared, engine, context, identity, "lines", _fewer_rows)
+    context.accepted = AcceptedRows(mapped.layout_path, tuple(step.files("late")), plan.spec, len(mapped.refs))
     return step
 
 
@@ -220,7 +273,7 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
     identity = digest_texts("quarantine-2", reduced.identity, *paths, repr(severities(plan.spec)))
     if plan.spec.masks_quarantine:
         identity = digest_texts(identity, "masked", *plan.spec.personal)
-    tasks = [QuarantineTask(i, plan.refs[i], late, context.steps(digest_texts(identity, str(i)))) for i in parts]
+    tasks = [QuarantineTask(i, mapped.refs[i], late, context.steps(digest_texts(identity, str(i)))) for i in parts]
     shared = (plan.spec, mapped.layout_path)
     step = _run_step("quarantine", tasks, quarantine_partition, shared, engine, context, identity, "rows")
     samples: dict[str, list[Any]] = {}

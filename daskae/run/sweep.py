@@ -11,7 +11,7 @@ from pathlib import Path
 from daskae.exchange import MANIFEST
 from daskae.faults import crash_point
 from daskae.run.context import RunContext
-from daskae.run.plan import Plan
+from daskae.stages.layout import Layout
 
 _HOUR = 3600.0
 _DAY = 86_400.0
@@ -24,7 +24,7 @@ class _Entry:
     nbytes: int
 
 
-def sweep(plan: Plan, context: RunContext) -> None:
+def sweep(context: RunContext) -> None:
     """Remove outputs of partitions and steps that are too old, then the least used until the rest is small enough.
 
     Outputs used by this run are marked as used now; what was touched within the last hour is left, because another run
@@ -33,9 +33,10 @@ def sweep(plan: Plan, context: RunContext) -> None:
     if context.settings.fresh:
         return
     now = time.time()
-    for folder in plan.folders:
+    parts = Layout.load(context.accepted.layout_path).parts if context.accepted is not None else ()
+    for part in parts:
         with suppress(OSError):
-            os.utime(folder / MANIFEST)
+            os.utime(Path(part.folder) / MANIFEST)
     for table in context.tables:
         for path in table.files:
             with suppress(OSError):

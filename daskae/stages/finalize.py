@@ -38,12 +38,18 @@ def finalize_bucket(task: FinalizeTask, spec: Spec, facts: Facts) -> dict[str, A
     """
     task.folder.mkdir(parents=True, exist_ok=True)
     states = pl.read_ipc(task.states)
-    table = finalize_customers(states, spec.metrics, facts)
+    table = _canonical(finalize_customers(states, spec.metrics, facts))
     name = f"customers-{secrets.token_hex(8)}.arrow"
     with pa.OSFile(str(task.folder / name), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     manifest = {"file": name, "rows": table.num_rows, **_totals(table, states)}
     return commit_files(task.folder, manifest, [name])
+
+
+def _canonical(table: pa.Table) -> pa.Table:
+    """Copy a table so that equal values are equal bytes: bits behind the last of a bitmap may hold anything before."""
+    columns = [pa.concat_arrays([*column.chunks, pa.array([], column.type)]) for column in table.columns]
+    return pa.table(columns, table.schema)
 
 
 def _totals(table: pa.Table, states: pl.DataFrame) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from daskae.batch import Batch, RowNumbers
+from daskae.budget import checkpoint
 from daskae.errors import ConservationError
 from daskae.exchange import ExchangeWriter, commit, slots_of
 from daskae.hashing import hash_text
@@ -31,7 +32,7 @@ FLUSH_BYTES = 32 << 20
 """Accepted rows held before they are sorted and written; more than one flush happens for compressed files only."""
 
 
-def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionResult:
+def process_partition(ref: PartitionRef, spec: Spec, folder: Path, flush_bytes: int = FLUSH_BYTES) -> PartitionResult:
     """Read, check and write one partition.
 
     Parameters
@@ -40,6 +41,8 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
     spec : Spec
     folder : Path
         Where this partition's output belongs; a manifest there means that it is done.
+    flush_bytes : int
+        Accepted rows to hold at most before they are written.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
     folder.mkdir(parents=True, exist_ok=True)
     runner = Runner(partition_facts(ref), whole_dimension, checks_repeats=spec.checks_repeats)
     before, after = _change(spec.steps.before, runner), _change(spec.steps.after, runner)
-    with _Output(spec, folder, len(ref.segments)) as output:
+    with _Output(spec, folder, len(ref.segments), flush_bytes) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
             checked = check_batch(
                 batch, spec.contract, spec.rules, spec.checked_columns,
@@ -65,6 +68,7 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path) -> PartitionR
                 again=spec.checks_repeats and not output.total,
             )  # fmt: skip
             output.add(batch, checked)
+            checkpoint()
         files = output.finish()
     result = PartitionResult(
         part_id=ref.content_id,
@@ -105,6 +109,7 @@ class _Output:
     spec: Spec
     folder: Path
     segments: int
+    flush_bytes: int = FLUSH_BYTES
     reasons: Counter[str] = field(default_factory=Counter)
     states: dict[str, RuleState] = field(default_factory=dict)
     total: int = 0
@@ -144,7 +149,7 @@ class _Output:
             frame = self._exchange_frame(batch, checked)
             self._held.append(frame)
             self._held_bytes += int(frame.estimated_size())
-            if self._held_bytes > FLUSH_BYTES:
+            if self._held_bytes > self.flush_bytes:
                 self._flush()
         if self.starts is not None and self.spec.global_rules:
             places = batch.known_starts()

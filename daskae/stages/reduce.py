@@ -1,7 +1,8 @@
 """The reduce task: all rows of a range of customers at once; states, cohort cells and late rejects out."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from daskae.aggregate.aggregation import CUSTOMER, chunk
-from daskae.aggregate.cohort import bucket_cells
+from daskae.aggregate.cohort import Cell, bucket_cells
 from daskae.aggregate.customer import RANKED, require_in_range
 from daskae.aggregate.orders import lines_to_orders
+from daskae.budget import checkpoint
 from daskae.exchange import ExchangeWriter, commit_files, read_slots
 from daskae.hashing import hash_text
 from daskae.stages.late import with_late_columns
@@ -36,6 +38,11 @@ class ReduceTask:
     repeated: tuple[tuple[Path, ...], ...]
     """For each keyed rule, the files that name rows with a repeated key."""
     folder: Path
+    most_bytes: int = 0
+    """Bytes of exchange files to hold at once, see :mod:`daskae.stages.large`; 0 for no limit."""
+
+    def __str__(self) -> str:
+        return f"customers of slots [{self.first}:{self.last}]"
 
 
 def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, Any]:
@@ -51,41 +58,94 @@ def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, 
         ``first_day``, ``last_day``, ``steps`` (states of late look-ups, by name).
     """
     layout = Layout.load(layout_path)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    lines, names = _read_lines(task, layout)
+    lines, names = read_lines(layout, task.first, task.last)
+    return write_reduced(task.folder, reduce_lines(lines, names, task, spec, layout), spec)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What some customers, each whole, leave of their lines."""
+
+    late: pl.DataFrame
+    """Rows that a global rule rejects."""
+    affected: dict[str, int]
+    """Rows that break each global rule."""
+    shown: dict[str, list[list[Any]]]
+    """Places in the input of the first exact duplicates, by rule."""
+    lines: int = 0
+    orders: int = 0
+    states: pl.DataFrame | None = None
+    """One row a customer, in the order of (hash, id); None without customers."""
+    cells: list[Cell] = field(default_factory=list)
+    steps: dict[str, Any] = field(default_factory=dict)
+
+
+def reduce_lines(lines: pl.DataFrame, names: pl.Series, task: ReduceTask, spec: Spec, layout: Layout) -> Reduced:
+    """Aggregate lines of whole customers, as :func:`read_lines` gives them."""
     marks, shown = _mark_repeated(lines, task, spec, layout)
-    lines, late = _without_repeated(lines, marks, spec)
-    summary = {**_write_late(task.folder, late, marks, spec), "late_samples": shown}
+    affected = {name: int(mark.sum()) for name, mark in marks.items()}
+    lines, late = without_repeated(lines, marks, spec)
     if not lines.height:
-        nothing: dict[str, Any] = {"customers": 0, "lines": 0, "orders": 0, "states": None, "cohort": []}
-        manifest = {**summary, **nothing, "first_day": None, "last_day": None, "steps": {}}
-        return commit_files(task.folder, manifest, [summary["late"]])
+        return Reduced(late, affected, shown)
     lines, customers = _number_customers(lines, names)
-    orders, steps = with_late_columns(_orders(lines, spec, layout), customers, (task.first, task.last), spec)
+    orders, steps = with_late_columns(orders_of(lines, spec, layout), customers, (task.first, task.last), spec)
     states = chunk(orders, spec.states, by=CODE).sort(CODE)
     require_in_range(orders, states)
     cells = bucket_cells(orders.select(CODE, "order_date", "amount"), states, CODE)
-    first_day, last_day = states["first"].dt.date().min(), states["last"].dt.date().max()
     states = states.with_columns(customers.alias(CUSTOMER)).drop(CODE)
     states = _with_frame_metrics(states, orders, customers, spec)
-    stem, written = _write_states(task.folder, states)
+    return Reduced(late, affected, shown, lines.height, orders.height, states, cells, steps)
+
+
+def write_reduced(folder: Path, found: Reduced, spec: Spec) -> dict[str, Any]:
+    """Write what a bucket's customers leave and commit it; the manifest is returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    states = found.states
+    late, firsts = _write_late(folder, found.late, spec)
+    stem, written = (None, []) if states is None else _write_states(folder, states)
+    days = (None, None) if states is None else (states["first"].dt.date().min(), states["last"].dt.date().max())
     manifest = {
-        **summary, "customers": states.height, "lines": lines.height, "orders": orders.height, "states": stem,
-        "cohort": cells, "first_day": str(first_day), "last_day": str(last_day), "steps": steps,
+        "late": late, "late_first": firsts, "late_affected": found.affected, "late_samples": found.shown,
+        "customers": 0 if states is None else states.height, "lines": found.lines, "orders": found.orders,
+        "states": stem, "cohort": found.cells, "first_day": days[0] and str(days[0]),
+        "last_day": days[1] and str(days[1]), "steps": found.steps,
     }  # fmt: skip
-    return commit_files(task.folder, manifest, [summary["late"], *written])
+    return commit_files(folder, manifest, [late, *written])
 
 
-def _read_lines(task: ReduceTask, layout: Layout) -> tuple[pl.DataFrame, pl.Series]:
-    """Read the bucket's lines with customers as codes, and the customers' names by code.
+class TooLargeError(Exception):
+    """A bucket has more bytes than may be held at once; ``row_bytes`` is how many a row of it takes."""
+
+    def __init__(self, row_bytes: float) -> None:
+        super().__init__(row_bytes)
+        self.row_bytes = row_bytes
+
+
+def read_lines(layout: Layout, first: int, last: int, most_bytes: int = 0) -> tuple[pl.DataFrame, pl.Series]:
+    """Read the lines of some slots with customers as codes, and the customers' names by code.
+
+    Raises
+    ------
+    TooLargeError
+        If they have more than ``most_bytes``, unless that is 0.
+    """
+    tables, parts, nbytes, rows = [], [], 0, 0
+    for part, path in layout.paths("rows"):
+        for table in read_slots(path, first, last):
+            tables.append(table)
+            parts.append(np.full(table.num_rows, part, np.uint32))
+            nbytes, rows = nbytes + table.nbytes, rows + table.num_rows
+        if 0 < most_bytes < nbytes:
+            raise TooLargeError(nbytes / rows)
+        checkpoint()
+    return coded(tables, parts)
+
+
+def coded(tables: Sequence[pa.Table], parts: Sequence[NDArray[np.uint32]]) -> tuple[pl.DataFrame, pl.Series]:
+    """Put tables together, with the partition of each row.
 
     Customers are encoded before anything else, so that their texts are looked at once and never copied.
     """
-    tables, parts = [], []
-    for part, path in layout.paths("rows"):
-        for table in read_slots(path, task.first, task.last):
-            tables.append(table)
-            parts.append(np.full(table.num_rows, part, np.uint32))
     if not tables:
         return pl.DataFrame(), pl.Series(CUSTOMER, dtype=pl.String)
     whole = pa.concat_tables(tables)
@@ -96,7 +156,7 @@ def _read_lines(task: ReduceTask, layout: Layout) -> tuple[pl.DataFrame, pl.Seri
     return frame.with_columns(codes, pl.Series("part", np.concatenate(parts))), names
 
 
-def _positions(frame: pl.DataFrame, layout: Layout) -> pl.Series:
+def positions_of(frame: pl.DataFrame, layout: Layout) -> pl.Series:
     """Place in the input of each row; rows of a partition stand together."""
     pieces = [
         layout.positions(int(part[0]), piece["seq"])
@@ -116,18 +176,16 @@ def _mark_repeated(
     keyed = iter(task.repeated)
     for rule in spec.global_rules:
         if rule.columns == (ALL_COLUMNS,):
-            marks[rule.name] = _repeats_a_row(lines, layout)
-            places = _positions(lines.filter(marks[rule.name]), layout).sort().head(spec.samples)
+            marks[rule.name] = repeats_a_row(lines, layout)
+            places = positions_of(lines.filter(marks[rule.name]), layout).sort().head(spec.samples)
             shown[rule.name] = [[place, None] for place in places.to_list()]
         else:
             tables = [table for path in next(keyed) for table in read_slots(path, task.first, task.last)]
-            marks[rule.name] = _named(lines, tables)
+            marks[rule.name] = named_rows(lines, tables)
     return marks, shown
 
 
-def _without_repeated(
-    lines: pl.DataFrame, marks: dict[str, pl.Series], spec: Spec
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def without_repeated(lines: pl.DataFrame, marks: dict[str, pl.Series], spec: Spec) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split off the rows that break a rule that rejects; they get a boolean column for each such rule."""
     found = {i: marks[rule.name] for i, rule in enumerate(spec.global_rules) if rule.rejects and rule.name in marks}
     if not found:
@@ -140,7 +198,7 @@ def _without_repeated(
     return lines.filter(pl.Series(~broken)), late
 
 
-def _repeats_a_row(lines: pl.DataFrame, layout: Layout) -> pl.Series:
+def repeats_a_row(lines: pl.DataFrame, layout: Layout) -> pl.Series:
     """Whether all raw fields of a row equal an earlier row's.
 
     Customer, time and amount are compared by value, all other fields by a 64-bit hash of the row: two rows are taken
@@ -153,12 +211,12 @@ def _repeats_a_row(lines: pl.DataFrame, layout: Layout) -> pl.Series:
         return result
     rows = lines["row_hash"].is_in(twice.implode()).arg_true()
     some = lines.select("part", "seq", *same)[rows]
-    some = some.with_columns(_positions(some, layout))
+    some = some.with_columns(positions_of(some, layout))
     later = some.select(pl.col(POSITION) > pl.col(POSITION).min().over(same)).to_series()
     return result.scatter(rows, later)
 
 
-def _named(lines: pl.DataFrame, tables: list[Any]) -> pl.Series:
+def named_rows(lines: pl.DataFrame, tables: list[Any]) -> pl.Series:
     """Whether a row is named in tables of (part, seq)."""
     if not tables:
         return pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
@@ -167,9 +225,8 @@ def _named(lines: pl.DataFrame, tables: list[Any]) -> pl.Series:
     return lines.select(key.is_in(named.implode())).to_series()
 
 
-def _write_late(folder: Path, late: pl.DataFrame, marks: dict[str, pl.Series], spec: Spec) -> dict[str, Any]:
-    """Write rows rejected here by partition, and count them by the first rule they broke and by every rule."""
-    affected = {name: int(mark.sum()) for name, mark in marks.items()}
+def _write_late(folder: Path, late: pl.DataFrame, spec: Spec) -> tuple[str | None, dict[str, int]]:
+    """Write rows rejected here by partition, and count them by the first rule they broke."""
     firsts: dict[str, int] = {}
     seen = pl.repeat(False, late.height, dtype=pl.Boolean, eager=True)
     for i, rule in enumerate(spec.global_rules):
@@ -180,7 +237,7 @@ def _write_late(folder: Path, late: pl.DataFrame, marks: dict[str, pl.Series], s
         if late.height:
             writer.append(late, (late["part"] % 256).cast(pl.UInt16).to_numpy())
         file = writer.finish()
-    return {"late": file.name if file else None, "late_first": firsts, "late_affected": affected}
+    return file.name if file else None, firsts
 
 
 def _number_customers(lines: pl.DataFrame, names: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
@@ -188,14 +245,14 @@ def _number_customers(lines: pl.DataFrame, names: pl.Series) -> tuple[pl.DataFra
     codes = lines[CODE].to_numpy()
     present = np.zeros(len(names), bool)
     present[codes] = True
-    order = _hash_order(names)
+    order = hash_order(names)
     order = order[present[order]]
     rank = np.empty(len(names), np.uint32)
     rank[order] = np.arange(len(order), dtype=np.uint32)
     return lines.with_columns(pl.Series(CODE, rank[codes])), names.gather(order)
 
 
-def _hash_order(names: pl.Series) -> NDArray[np.int64]:
+def hash_order(names: pl.Series) -> NDArray[np.int64]:
     """Return the order by (hash, id)."""
     hashes = hash_text(names)
     order = np.argsort(hashes, kind="stable")
@@ -205,7 +262,7 @@ def _hash_order(names: pl.Series) -> NDArray[np.int64]:
     return order
 
 
-def _orders(lines: pl.DataFrame, spec: Spec, layout: Layout) -> pl.DataFrame:
+def orders_of(lines: pl.DataFrame, spec: Spec, layout: Layout) -> pl.DataFrame:
     """Orders with the extra columns that metrics use: numbers summed, others from the earliest line."""
     if spec.rows_are_orders and "order_id" in lines.columns:
         orders = lines_to_orders(lines.drop("order_id"), CODE).with_columns(lines["order_id"])
@@ -217,7 +274,7 @@ def _orders(lines: pl.DataFrame, spec: Spec, layout: Layout) -> pl.DataFrame:
         return orders
     if "order_id" not in lines.columns or spec.rows_are_orders:
         return orders.with_columns(lines[name] for name in extras)
-    placed = lines.with_columns(_positions(lines, layout)).sort("order_date", POSITION)
+    placed = lines.with_columns(positions_of(lines, layout)).sort("order_date", POSITION)
     named, lone = (placed.filter(is_) for is_ in (pl.col("order_id").is_not_null(), pl.col("order_id").is_null()))
     values = named.group_by(CODE, "order_id", maintain_order=True).agg(
         pl.col(column.name).sum() if spec.is_summed(column) else pl.col(column.name).first() for column in columns

@@ -2,12 +2,13 @@
 
 import ast
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, assert_same_tables
 
 from .jobs import KILLED, Calm, Job
 
@@ -87,6 +88,10 @@ def test_killed_at_every_passage_of_any_point(target: str, calm: Calm, tmp_path:
     assert again == sorted(again, reverse=True)
 
 
+LOADING = [("out/", "parquet.linked"), ("out/", "parquet.flipped"), ("metrics.db", "sqlite.uncommitted"),
+           ("metrics.db", "sqlite.committed")]  # fmt: skip
+
+
 @pytest.mark.parametrize("point", ["sqlite.staged", "sqlite.deleted:3", "sqlite.uncommitted", "sqlite.committed"])
 def test_killed_while_loading_a_database_then_run_again(point: str, calm: Calm, tmp_path: Path) -> None:
     jobs = [Job(calm.inputs, calm.config, tmp_path / name, target="metrics.db") for name in ("calm", "killed")]
@@ -96,6 +101,24 @@ def test_killed_while_loading_a_database_then_run_again(point: str, calm: Calm, 
     assert document["reused_partitions"] == document["partitions"]
     assert document["already_published"] == (point == "sqlite.committed")
     assert jobs[1].rows() == jobs[0].rows()
+
+
+@pytest.mark.parametrize(("target", "point"), LOADING)
+def test_killed_while_loading_then_run_again_without_the_work_directory(
+    target: str, point: str, calm: Calm, tmp_path: Path
+) -> None:
+    """The target and the input are enough: what is published already is known by its content."""
+    jobs = [Job(calm.inputs, calm.config, tmp_path / name, target=target) for name in ("calm", "killed")]
+    jobs[0].finish()
+    assert jobs[1].start(DASKAE_CRASH_AT=point).wait() == KILLED
+    shutil.rmtree(jobs[1].folder / "work")
+    document = jobs[1].finish()
+    assert document["reused_partitions"] == 0
+    assert document["already_published"] == (point in ("sqlite.committed", "parquet.flipped"))
+    if target == "metrics.db":
+        assert jobs[1].rows() == jobs[0].rows()
+    else:
+        assert_same_tables(jobs[1].tables(), jobs[0].tables())
 
 
 def killed_at_random(calm: Calm, job: Job, kills: int, seed: int) -> None:

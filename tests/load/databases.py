@@ -1,16 +1,22 @@
-"""One way to look into both databases, as their users would."""
+"""One way to look into every kind of target, as its users would."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
+import fsspec
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from daskae.load.base import METADATA_COLUMNS, Sink
+from daskae.load.ledger import Entry
+from daskae.load.parquet.remote import Manifest
 from daskae.load.targets import open_sink
 
 
@@ -79,8 +85,56 @@ def plain_value(value: object) -> object:
 @contextmanager
 def schema_of_its_own(url: str, name: str) -> Iterator[Database]:
     """Make an empty schema in a PostgreSQL database, and drop it afterwards."""
+    # The server may have been killed in between, so each step has a connection of its own.
     with closing(psycopg.connect(url, autocommit=True)) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
-        yield Database("postgresql", f"{url}?schema={name}", f"{url.replace('postgresql:', 'postgresql+psycopg:')}"
-            f"?options=-csearch_path%3D{name}")  # fmt: skip
+    yield Database("postgresql", f"{url}?schema={name}", f"{url.replace('postgresql:', 'postgresql+psycopg:')}"
+        f"?options=-csearch_path%3D{name}")  # fmt: skip
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
         connection.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A target of Parquet files, to be looked into as a database is."""
+
+    url: str
+    name: str = "parquet"
+
+    def sink(self, timeout: float = 30.0) -> Sink:
+        return open_sink(self.url, timeout)
+
+    def names(self) -> set[str]:
+        """Names of all tables."""
+        files, root = fsspec.url_to_fs(self.url)
+        found = files.ls(root, detail=False) if files.exists(root) else []
+        return {path.rstrip("/").rpartition("/")[2] for path in found} - {".daskae", "_daskae"}
+
+    def files(self, table: str) -> list[str]:
+        """Paths of the files of a table, as a plain reader lists them."""
+        files, root = fsspec.url_to_fs(self.url)
+        found: list[str] = sorted(files.glob(f"{root}/{table}/**/*.parquet"))
+        return found
+
+    def rows(self, table: str, metadata: bool = False) -> list[dict[str, Any]]:
+        """Read a table as :meth:`Database.rows` does."""
+        files, _ = fsspec.url_to_fs(self.url)
+        tables = [pq.read_table(BytesIO(files.cat_file(path))) for path in self.files(table)]
+        hidden = () if metadata else METADATA_COLUMNS
+        rows = pa.concat_tables(tables).to_pylist() if tables else []
+        found = [{name: plain_value(value) for name, value in row.items() if name not in hidden} for row in rows]
+        return sorted(found, key=repr)
+
+    def ledger(self) -> list[tuple[Any, ...]]:
+        return [(entry.sequence, entry.load_id[:1], entry.strategy, entry.status) for entry in self.entries()]
+
+    def entries(self) -> list[Entry]:
+        """The ledger as it is."""
+        files, root = fsspec.url_to_fs(self.url)
+        if files.exists(f"{root}/_daskae/manifest.json"):
+            return Manifest.from_json(files.cat_file(f"{root}/_daskae/manifest.json")).loads
+        lines = files.cat_file(f"{root}/.daskae/current/ledger.jsonl").decode().splitlines()
+        return [Entry.from_json(line) for line in lines]
+
+
+Target = Database | Folder

@@ -6,6 +6,10 @@ Children are forked from a server that has imported the package already, so each
 import multiprocessing
 import os
 import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -34,9 +38,14 @@ def publish_killed_at(url: str, load: Load, crash_at: str) -> None:
 
 def publish_together(url: str, load: Load, count: int) -> list[bool]:
     """Publish one load in several processes at once; return for each whether it was there already."""
-    barrier = CONTEXT.Barrier(count)
+    return publish_all_at_once(url, [load] * count)
+
+
+def publish_all_at_once(url: str, loads: Sequence[Load]) -> list[bool]:
+    """Publish loads in a process each, all at once; return for each that ends whether it was there already."""
+    barrier = CONTEXT.Barrier(len(loads))
     results = CONTEXT.SimpleQueue()
-    children = [CONTEXT.Process(target=_publish_at, args=(barrier, url, load, results)) for _ in range(count)]
+    children = [CONTEXT.Process(target=_publish_at, args=(barrier, url, load, results)) for load in loads]
     for child in children:
         child.start()
     for child in children:
@@ -76,17 +85,32 @@ class LockHolder:
         self._child.join(WAIT)
 
 
-class PublishHolder:
-    """A process that stops in the middle of a publish, with everything staged, until it is told to go on."""
+class StoppedPublish:
+    """A publish in a process of its own, that stops where it passes a crash point, until it is told to go on.
 
-    def __init__(self, url: str, load: Load) -> None:
+    Parameters
+    ----------
+    url, load
+        What is published.
+    number : int
+        The how manieth crash point it passes; all there are count, whatever their names.
+    named : str
+        Ending of the names that count.
+    timeout : float
+        Seconds it waits for others.
+    """
+
+    def __init__(self, url: str, load: Load, number: int = 1, named: str = "", timeout: float = 30.0) -> None:
         self._here, there = CONTEXT.Pipe()
-        self._child = CONTEXT.Process(target=_publish_slowly, args=(url, load, there))
+        self._child = CONTEXT.Process(target=_publish_stopping, args=(url, load, number, named, timeout, there))
         self._child.start()
         there.close()
-        assert self._here.recv() == "staged"
+        what, text = self._here.recv()
+        self.point: str | None = text if what == "stopped" else None
+        """Name of the crash point; None when there were not so many."""
+        assert self.point or what == "done", text
 
-    def __enter__(self) -> "PublishHolder":
+    def __enter__(self) -> "StoppedPublish":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,31 +118,49 @@ class PublishHolder:
         self._child.join(WAIT)
         self._child.close()
 
+    def kill(self) -> None:
+        """Kill the process where it stands."""
+        self._child.kill()
+        self._child.join(WAIT)
+        assert self._child.exitcode == -signal.SIGKILL
+
+    def failure(self) -> str:
+        """Let it go on; return what it failed with, nothing when it did not."""
+        self._here.send("go on")
+        what, text = self._here.recv()
+        return str(text) if what == "failed" else ""
+
     def finish(self) -> None:
         """Let it go on; it must succeed."""
         assert self.failure() == ""
 
-    def failure(self) -> str:
-        """Let it go on; return what it failed with."""
-        self._here.send("go on")
-        return str(self._here.recv())
 
+def _publish_stopping(url: str, load: Load, number: int, named: str, timeout: float, pipe: Connection) -> None:
+    sink = open_sink(url, timeout)
+    passed = count(1)
 
-def _publish_slowly(url: str, load: Load, pipe: Connection) -> None:
-    from daskae.load.sql import sink
+    def stop(name: str) -> None:
+        if name.endswith(named) and next(passed) == number:
+            pipe.send(("stopped", name))
+            with suppress(EOFError):
+                pipe.recv()
 
-    def wait(name: str) -> None:
-        if name.endswith(".staged"):
-            pipe.send("staged")
-            pipe.recv()
-
-    vars(sink)["crash_point"] = wait
+    replace_crash_points(stop)
     try:
-        open_sink(url).publish(load)
+        sink.publish(load)
     except LoadError as error:
-        pipe.send(str(error))
+        told = ("failed", str(error))
     else:
-        pipe.send("")
+        told = ("done", "")
+    with suppress(BrokenPipeError):
+        pipe.send(told)
+
+
+def replace_crash_points(by: Callable[[str], None]) -> None:
+    """Call something else wherever the package has a crash point, in this process."""
+    for module in [*sys.modules.values()]:
+        if module.__name__.startswith("daskae.") and "crash_point" in vars(module):
+            vars(module)["crash_point"] = by
 
 
 def _publish_armed(url: str, load: Load, crash_at: str) -> None:

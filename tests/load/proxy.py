@@ -1,18 +1,34 @@
-"""A proxy in front of a database that cuts the connection at the commit that publishes."""
+"""A proxy in front of a database that cuts connections: when it is told to, or at the commit that publishes."""
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _LEDGER = b"_daskae_loads"
 
 
 class CuttingProxy:
-    """Forwards bytes both ways; cuts the first connection that commits after writing the ledger."""
+    """Forwards bytes both ways.
 
-    def __init__(self, server: tuple[str, int], deliver: bool) -> None:
+    Parameters
+    ----------
+    server : tuple of str and int
+        Where the database is.
+    deliver : bool, optional
+        Cut the first connection that commits after writing the ledger, before the server gets the commit or after it
+        has answered. No connection is cut at its commit unless given.
+    then : callable, optional
+        Called at that moment, before the client sees anything.
+    """
+
+    def __init__(
+        self, server: tuple[str, int], deliver: bool | None = None, then: Callable[[], None] | None = None
+    ) -> None:  # fmt: skip
         self.cuts = 0
+        self._then = then
+        self._sockets: list[socket.socket] = []
+        self._answered = threading.Event()
         self._server, self._deliver = server, deliver
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -26,13 +42,24 @@ class CuttingProxy:
         for thread in self._threads:
             thread.join(30)
 
+    def cut(self) -> None:
+        """Cut all connections there are."""
+        for one in self._sockets:
+            _shut(one)
+        self.cuts += 1
+
     def _accept(self) -> None:
         while True:
             try:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._server)
+            try:
+                server = socket.create_connection(self._server)
+            except OSError:  # as a server that is down
+                client.close()
+                continue
+            self._sockets += [client, server]
             cut = threading.Event()
             for target, arguments in ((self._forward, (client, server, cut)), (self._back, (server, client, cut))):
                 self._threads.append(threading.Thread(target=target, args=arguments, daemon=True))
@@ -42,15 +69,16 @@ class CuttingProxy:
         written = False
         while data := _receive(client):
             written |= b"INSERT INTO" in data and _LEDGER in data
-            if written and b"COMMIT" in data and not self.cuts:
+            if self._deliver is not None and written and b"COMMIT" in data and not self.cuts:
                 self.cuts += 1
                 cut.set()
                 if self._deliver:
                     with suppress(OSError):
                         server.sendall(data)
-                        server.shutdown(socket.SHUT_WR)  # the server answers, then ends
-                else:
-                    _shut(server)
+                    assert self._answered.wait(30)
+                if self._then:
+                    self._then()
+                _shut(server)
                 _shut(client)
                 return
             with suppress(OSError):
@@ -59,9 +87,11 @@ class CuttingProxy:
 
     def _back(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
         while data := _receive(server):
-            if not cut.is_set():
-                with suppress(OSError):
-                    client.sendall(data)
+            if cut.is_set():
+                self._answered.set()
+                continue
+            with suppress(OSError):
+                client.sendall(data)
         _shut(client)
         server.close()
         client.close()
@@ -80,10 +110,13 @@ def _shut(place: socket.socket) -> None:
 
 
 @contextmanager
-def cutting_proxy(host: str, port: int, deliver: bool) -> Iterator[CuttingProxy]:
-    """Run the proxy; ``deliver`` says whether the server still gets the commit."""
-    proxy = CuttingProxy((host, port), deliver)
+def cutting_proxy(
+    host: str, port: int, deliver: bool | None = None, then: Callable[[], None] | None = None
+) -> Iterator[CuttingProxy]:  # fmt: skip
+    """Run the proxy; see :class:`CuttingProxy`."""
+    proxy = CuttingProxy((host, port), deliver, then)
     try:
         yield proxy
     finally:
+        proxy.cut()
         proxy.close()

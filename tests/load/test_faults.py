@@ -1,91 +1,20 @@
-"""Whatever is killed and whenever, the same load again ends as if nothing had happened: every strategy and database."""
+"""Other publishers, readers and writers beside a publish; what is killed and cut is in test_fault_matrix.py."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
-from daskae.errors import LoadError, TargetBusyError
-from daskae.load.base import Load, LoadOptions, Strategy
+from daskae.errors import TargetBusyError
+from daskae.load.base import LoadOptions, Strategy
 
 from .building import A, B, C, build_load, shop
-from .databases import Database, schema_of_its_own
-from .processes import PublishHolder, publish_killed_at, publish_together
-from .proxy import cutting_proxy
-
-POINTS: dict[str, tuple[str, ...]] = {
-    "replace": ("staging:1", "staging:2", "staged", "deleted:1", "deleted:2", "uncommitted", "committed"),
-    "append": ("staging:1", "staged", "deleted:2", "uncommitted", "committed"),
-    "upsert": ("staging:2", "staged", "updated:1", "updated:2", "deleted:1", "uncommitted", "committed"),
-    "merge": ("staging:1", "staged", "updated:2", "deleted:1", "deleted:2", "uncommitted", "committed"),
-}
-QUICK = {("append", "uncommitted"), ("append", "committed"), ("merge", "staging:1"), ("merge", "deleted:2"),
-         ("merge", "committed"), ("upsert", "updated:1"), ("replace", "deleted:2")}  # fmt: skip
-CASES = [
-    pytest.param(strategy, point, marks=[] if (strategy, point) in QUICK else [pytest.mark.slow])
-    for strategy, points in POINTS.items()
-    for point in points
-]
-
-
-def loads(folder: Path, strategy: Strategy) -> tuple[Load, Load]:
-    first = build_load(folder / "first", A, shop("north", 40))
-    second = build_load(folder / "second", B, shop("south", 30), strategy)
-    return first, replace(second, options=LoadOptions(on_missing="flag" if strategy == "merge" else "keep"))
-
-
-def state(database: Database) -> dict[str, Any]:
-    """All rows, the ledger without its own times, and the names of all tables."""
-    return {
-        "names": database.names(),
-        "customers": database.rows("customer_metrics", metadata=True),
-        "kpis": database.rows("kpis", metadata=True),
-        "ledger": database.query(
-            "SELECT sequence, load_id, run_id, strategy, status, tables, changes, message"
-            " FROM _daskae_loads ORDER BY sequence"
-        ),
-    }
-
-
-@contextmanager
-def calm_database(database: Database, url: str) -> Iterator[Database]:
-    """A second database of the same kind."""
-    if database.name == "postgresql":
-        with schema_of_its_own(url, f"{database.url.rpartition('=')[2]}_calm") as calm:
-            yield calm
-    else:
-        calm_url = database.url.replace("metrics.db", "calm.db")
-        yield Database("sqlite", calm_url, calm_url)
-
-
-@pytest.mark.parametrize(("strategy", "point"), CASES)
-def test_killed_then_run_again(
-    strategy: Strategy, point: str, database: Database, postgresql_url: str, tmp_path: Path
-) -> None:
-    first, second = loads(tmp_path, strategy)
-    database.sink().publish(first)
-    before = state(database)
-    publish_killed_at(database.url, second, f"{database.name}.{point}")
-    committed = point == "committed"
-    if not committed:
-        found = state(database)
-        assert {**found, "names": None} == {**before, "names": None}
-        assert {name for name in found["names"] - before["names"] if not name.startswith("_daskae_stage_")} == set()
-    assert database.sink().publish(second).already_published == committed
-    with calm_database(database, postgresql_url) as calm:
-        for load in (first, second):
-            calm.sink().publish(load)
-        expected = state(calm)
-    found = state(database)
-    if committed and database.name != "sqlite":  # the staged tables of the dead run wait for the next one
-        found["names"] = {name for name in found["names"] if not name.startswith("_daskae_stage_")}
-    assert found == expected
+from .databases import Database
+from .harm import two_loads
+from .processes import StoppedPublish, publish_killed_at, publish_together
 
 
 @pytest.mark.parametrize("strategy", ["append", "merge"])
@@ -97,8 +26,8 @@ def test_processes_publishing_the_same_load_at_once(strategy: Strategy, database
 
 
 def test_another_publisher_is_waited_for_and_its_staged_rows_stay(database: Database, tmp_path: Path) -> None:
-    first, second = loads(tmp_path, "upsert")
-    with PublishHolder(database.url, first) as holder:
+    first, second = two_loads(tmp_path, "upsert")
+    with StoppedPublish(database.url, first, named=".staged") as holder:
         with pytest.raises(TargetBusyError, match=r"another run is publishing(.|\n)*waited 0\.1 s"):
             database.sink(timeout=0.1).publish(second)
         holder.finish()
@@ -147,41 +76,10 @@ def test_a_polling_reader_sees_only_whole_loads(strategy: Strategy, database: Da
         assert rows == sizes[name]
 
 
-@pytest.mark.parametrize("deliver", [True, False])
-@pytest.mark.parametrize("strategy", ["append", "merge"])
-def test_a_connection_lost_at_the_commit_is_settled_by_the_ledger(
-    strategy: Strategy, deliver: bool, postgresql: Database, tmp_path: Path
-) -> None:
-    first, second = loads(tmp_path, strategy)
-    postgresql.sink().publish(first)
-    server = sa.make_url(postgresql.url)
-    with cutting_proxy(str(server.host), int(server.port or 5432), deliver) as proxy:
-        cut = replace_port(postgresql, server, proxy.port)
-        if deliver:
-            receipt = cut.sink().publish(second)
-            assert not receipt.already_published
-            assert receipt.rows == {"customer_metrics": 30, "kpis": 1}
-        else:
-            with pytest.raises(LoadError, match=r"connection to the database was lost; nothing was published"):
-                cut.sink().publish(second)
-            assert not cut.sink().publish(second).already_published
-        assert proxy.cuts == 1
-    assert [row[1:] for row in postgresql.ledger()] == [
-        ("a", "replace", "published"), ("b", strategy, "published")
-    ]  # fmt: skip
-    assert len(postgresql.rows("customer_metrics")) == (70 if strategy == "append" else 40)
-    assert postgresql.names() == {"customer_metrics", "kpis", "_daskae_loads"}
-
-
-def replace_port(database: Database, server: sa.URL, port: int) -> Database:
-    url = server.set(port=port).render_as_string(hide_password=False)
-    return Database(database.name, url, url)
-
-
 def test_a_session_ended_by_the_server_publishes_nothing(postgresql: Database, tmp_path: Path) -> None:
-    first, second = loads(tmp_path, "replace")
+    first, second = two_loads(tmp_path, "replace")
     postgresql.sink().publish(first)
-    with PublishHolder(postgresql.url, second) as holder, postgresql.connect() as connection:
+    with StoppedPublish(postgresql.url, second, named=".staged") as holder, postgresql.connect() as connection:
         connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'daskae' AND datname = current_database()"
@@ -193,7 +91,7 @@ def test_a_session_ended_by_the_server_publishes_nothing(postgresql: Database, t
 
 
 def test_a_table_locked_by_somebody_else_is_waited_for(postgresql: Database, tmp_path: Path) -> None:
-    first, second = loads(tmp_path, "upsert")
+    first, second = two_loads(tmp_path, "upsert")
     postgresql.sink().publish(first)
     with postgresql.connect() as connection:
         connection.exec_driver_sql("BEGIN")
@@ -205,7 +103,7 @@ def test_a_table_locked_by_somebody_else_is_waited_for(postgresql: Database, tmp
 
 
 def test_a_writer_between_two_loads_changes_nothing_of_the_rule(database: Database, tmp_path: Path) -> None:
-    first, second = loads(tmp_path, "upsert")
+    first, second = two_loads(tmp_path, "upsert")
     sink = database.sink()
     sink.publish(first)
     sink.publish(second)
@@ -215,7 +113,7 @@ def test_a_writer_between_two_loads_changes_nothing_of_the_rule(database: Databa
 
 
 def test_the_schema_of_dead_runs_is_swept_but_not_that_of_others(postgresql: Database, tmp_path: Path) -> None:
-    first, second = loads(tmp_path, "replace")
+    first, second = two_loads(tmp_path, "replace")
     publish_killed_at(postgresql.url, first, "postgresql.staged")
     assert any(name.startswith("_daskae_stage_") for name in postgresql.names())
     postgresql.sink().publish(second)

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.customer_metrics import main
 
-from .databases import Database
+from .databases import Database, Folder
 
 ORDERS = "order_id,customer_id,order_date,amount\n"
 FIRST = ORDERS + "1,C1,2024-01-05,10.50\n2,C1,2024-02-05,4.25\n3,C2,2024-01-07,7.00\n"
@@ -78,8 +78,45 @@ def test_a_setting_that_fits_no_table_is_said_before_the_run(run: Any, database:
     assert "customer_metrics" not in (database.names() if database.name == "postgresql" else set())
 
 
-def test_files_take_whole_tables_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "orders.csv").write_text(FIRST)
-    places = ["--to", str(tmp_path / "out"), "--work-dir", str(tmp_path / "work")]
-    assert main([str(tmp_path / "orders.csv"), *places, "--strategy", "merge", "--quiet"]) == 1
-    assert "takes whole tables only" in capsys.readouterr().err
+def into_files(tmp_path: Path, orders: str, strategy: str, settings: str = "") -> int:
+    (tmp_path / "orders.csv").write_text(orders)
+    (tmp_path / "job.toml").write_text(settings)
+    places = ["--config", str(tmp_path / "job.toml"), "--to", str(tmp_path / "out"), "--work-dir", str(tmp_path / "w")]
+    return main([str(tmp_path / "orders.csv"), *places, "--strategy", strategy, "--quiet", "--json"])
+
+
+@pytest.mark.parametrize(
+    "setting", ['partition_by = ["cohort_month"]', 'partition_by = { customer_metrics = ["cohort_month"] }']
+)
+def test_files_in_folders_take_all_strategies(
+    setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    assert into_files(tmp_path, FIRST, "replace", f"[load]\n{setting}") == 0
+    capsys.readouterr()
+    assert into_files(tmp_path, SECOND, "merge", f'[load]\n{setting}\non_missing = "delete"') == 0
+    changes = json.loads(capsys.readouterr().out)["tables"]["customer_metrics"]["changes"]
+    assert (changes["inserted"], changes["updated"], changes["deleted"]) == (1, 1, 1)
+    out = Folder(str(tmp_path / "out"))
+    assert {row["customer_id"]: row["cohort_month"] for row in out.rows("customer_metrics")} == {
+        "C2": "2024-03-01", "C3": "2024-03-01"
+    }  # fmt: skip
+    assert all("cohort_month=2024-03-01" in path for path in out.files("customer_metrics"))
+    in_folders = "[" in setting.partition("=")[2][:2]
+    assert all(("cohort_month=" in path) == in_folders for path in out.files("cohort_metrics"))
+    assert not any("=" in path for path in out.files("kpis"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('partition_by = ["nope"]', "no table has all of these columns"),
+        ('partition_by = { nope = ["cohort_month"] }', "there is no such table"),
+        ('partition_by = { kpis = ["nope"] }', "the table has no such column"),
+    ],
+)
+def test_folders_that_fit_no_table_are_said_before_the_run(
+    setting: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert into_files(tmp_path, FIRST, "replace", f"[load]\n{setting}") in (1, 2)
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

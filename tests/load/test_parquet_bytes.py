@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskae.load import parquet_files
 from daskae.load.base import Load
+from daskae.load.parquet import writing
 from daskae.load.targets import open_sink
 
 from .building import LOADED_AT, MONEY, A, write_parts
@@ -52,8 +52,8 @@ def test_any_cut_gives_the_same_bytes(data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, rows), max_size=8))
     table = make_table(rows)
     with pytest.MonkeyPatch.context() as small:
-        small.setattr(parquet_files, "FILE_ROWS", 1000)
-        small.setattr(parquet_files, "_GROUP_ROWS", 400)
+        small.setattr(writing, "FILE_ROWS", 1000)
+        small.setattr(writing, "_GROUP_ROWS", 400)
         whole = published_bytes(table, ())
         assert len(whole) == max(1, -(-rows // 1000))
         assert published_bytes(table, cuts) == whole

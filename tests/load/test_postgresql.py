@@ -1,5 +1,7 @@
 """What is particular to PostgreSQL: types, names, schemas, rights, errors and secrets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -235,14 +237,54 @@ def test_rows_swallowed_by_a_trigger_are_noticed(postgresql: Database, tmp_path:
     assert {row["shop"] for row in postgresql.rows("customer_metrics")} == {"north"}
 
 
+@contextmanager
+def role(postgresql: Database, *grants: str) -> Iterator[Database]:
+    """Look at a database with the eyes of a user who has only these rights."""
+    name = postgresql.url.rpartition("=")[2]
+    postgresql.run(f"CREATE ROLE {name} LOGIN PASSWORD 'sesame'", f"GRANT USAGE ON SCHEMA {name} TO {name}")
+    postgresql.run(*(f"GRANT {grant} TO {name}" for grant in grants))
+    url = sa.make_url(postgresql.url).set(username=name).render_as_string(hide_password=False)
+    try:
+        yield replace(postgresql, url=url)
+    finally:
+        postgresql.run(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
 def test_rights_that_are_missing_are_named(postgresql: Database, tmp_path: Path) -> None:
-    schema = postgresql.url.rpartition("=")[2]
-    postgresql.run(f"CREATE ROLE {schema} LOGIN PASSWORD 'sesame'", f"GRANT USAGE ON SCHEMA {schema} TO {schema}")
-    url = sa.make_url(postgresql.url).set(username=schema).render_as_string(hide_password=False)
-    with pytest.raises(LoadError, match=r"has not the right(.|\n)*permission denied") as caught:
-        open_sink(url).publish(build_load(tmp_path, A, shop("north")))
+    load = build_load(tmp_path, A, shop("north"))
+    with role(postgresql) as user:
+        with pytest.raises(LoadError, match=r"has not the right(.|\n)*no CREATE on schema"):
+            user.sink().preflight(load)
+        with pytest.raises(LoadError, match=r"has not the right(.|\n)*permission denied") as caught:
+            user.sink().publish(load)
     assert "sesame" not in str(caught.value)
-    postgresql.run(f"DROP OWNED BY {schema}", f"DROP ROLE {schema}")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rights", "missing"),
+    [
+        ("replace", "SELECT, INSERT", "no DELETE on table customer_metrics"),
+        ("upsert", "SELECT", "no INSERT, UPDATE on table customer_metrics"),
+        ("replace", "SELECT, INSERT, DELETE", ""),
+        ("upsert", "SELECT, INSERT, UPDATE", ""),
+        ("merge", "SELECT, INSERT, UPDATE", ""),
+    ],
+)
+def test_rights_on_tables_are_looked_at_before_the_run(
+    strategy: Any, rights: str, missing: str, postgresql: Database, tmp_path: Path
+) -> None:
+    """And those that are asked for are enough."""
+    postgresql.sink().publish(build_load(tmp_path, A, shop("north")))
+    second = build_load(tmp_path / "second", B, shop("south"), strategy)
+    schema = postgresql.url.rpartition("=")[2]
+    tables = [f"{rights} ON {name}" for name in ("customer_metrics", "kpis")]
+    with role(postgresql, f"CREATE ON SCHEMA {schema}", "SELECT, INSERT, UPDATE ON _daskae_loads", *tables) as user:
+        if missing:
+            with pytest.raises(LoadError, match=rf"has not the right(.|\n)*{missing}"):
+                user.sink().preflight(second)
+        else:
+            assert user.sink().preflight(second) is None
+            assert user.sink().publish(second).rows == {"customer_metrics": 3, "kpis": 1}
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path) -> None:

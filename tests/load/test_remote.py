@@ -12,8 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from daskae.errors import LoadError
-from daskae.load.base import Load
-from daskae.load.remote import RemoteParquetSink
+from daskae.load.base import Load, LoadOptions, Strategy
+from daskae.load.parquet.remote import RemoteParquetSink
 from daskae.load.targets import open_sink
 
 from .building import A, B, C, build_load, one_table, shop
@@ -52,7 +52,7 @@ def test_replace_append_and_the_ledger(url: str, tmp_path: Path) -> None:
     receipt = sink.publish(first)
     assert not receipt.already_published
     assert receipt.targets["kpis"] == f"{url}/kpis"
-    assert sink.preflight(first) == replace(receipt, already_published=True)
+    assert sink.preflight(first) == replace(receipt, already_published=True, seconds=0)
     assert sink.publish(first).already_published
 
     sink.publish(second)
@@ -62,7 +62,7 @@ def test_replace_append_and_the_ledger(url: str, tmp_path: Path) -> None:
     assert sink.publish(replace(first, strategy="append")).already_published
     assert shops(url) == ["north", "south"]
     assert manifest(url)["tables"] == {
-        table: ["bbbbbbbb-00000.parquet", "aaaaaaaa-00000.parquet"] for table in ("customer_metrics", "kpis")
+        table: ["bbbbbbbb-00000.parquet", "aaaaaaaa-100000.parquet"] for table in ("customer_metrics", "kpis")
     }
     assert not sink.publish(second).already_published
     assert shops(url) == ["south"]
@@ -105,13 +105,21 @@ class FailingFiles(MemoryFileSystem):  # type: ignore[misc]
     ("breaks_at", "published"),
     [("customer_metrics/bbbb", False), ("kpis/bbbb", False), ("manifest", False), ("delete", True)],
 )
-def test_cut_off_anywhere_then_run_again(breaks_at: str, published: bool, url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["replace", "merge"])
+def test_cut_off_anywhere_then_run_again(
+    strategy: Strategy, breaks_at: str, published: bool, url: str, tmp_path: Path
+) -> None:
     files = FailingFiles()
+
+    def build(load_id: str, name: str) -> Load:
+        load = build_load(tmp_path, load_id, shop(name), strategy)
+        return replace(load, options=LoadOptions(on_missing="delete"))
+
     sink = RemoteParquetSink(files, url.removeprefix("memory:/"), url)
-    sink.publish(build_load(tmp_path, A, shop("north")))
+    sink.publish(build(A, "north"))
     before = manifest(url)["tables"]
     files.breaks_at = breaks_at
-    load = build_load(tmp_path, B, shop("south"))
+    load = build(B, "south")
     with pytest.raises(LoadError, match=r"cannot be read or written(.|\n)*ConnectionError: the connection was cut"):
         sink.publish(load)
     assert (manifest(url)["tables"] == before) == (not published)
@@ -119,7 +127,7 @@ def test_cut_off_anywhere_then_run_again(breaks_at: str, published: bool, url: s
     assert sink.preflight(load) is None
     assert sink.publish(load).already_published == published
     assert shops(url) == ["south"]
-    sink.publish(build_load(tmp_path, C, shop("west")))
+    sink.publish(build(C, "west"))
     assert shops(url) == ["west"]
     assert names(url) == ["cccccccc-00000.parquet"]
 
@@ -131,7 +139,7 @@ def test_missing_files_are_written_again(url: str, tmp_path: Path) -> None:
     files.rm_file(f"{root}/kpis/aaaaaaaa-00000.parquet")
     assert open_sink(url).preflight(load) is None
     assert not open_sink(url).publish(load).already_published
-    assert names(url, "kpis") == ["aaaaaaaa-00000.parquet"]
+    assert names(url, "kpis") == ["aaaaaaaa-100000.parquet"]
 
 
 def test_what_is_not_ours_is_not_touched(url: str, tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_a_renamed_table_does_not_keep_the_index(sink: Sink, path: Path, tmp_pat
 
 def test_rows_that_do_not_add_up_are_refused(sink: Sink, path: Path, tmp_path: Path) -> None:
     load = one_table(tmp_path, pa.table({"n": [1, 2]}))
-    with pytest.raises(LoadError, match=r"do not add up(.|\n)*2 rows staged(.|\n)*3 rows announced"):
+    with pytest.raises(LoadError, match=r"do not add up(.|\n)*2 rows arrived(.|\n)*3 rows announced"):
         sink.publish(replace(load, tables=(replace(load.tables[0], rows=3),)))
     assert query(path, "SELECT name FROM sqlite_master") == []
 

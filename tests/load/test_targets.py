@@ -4,8 +4,8 @@ import pytest
 
 from daskae.errors import SettingsError
 from daskae.load.failures import mask_secrets
-from daskae.load.parquet import ParquetSink
-from daskae.load.remote import RemoteParquetSink
+from daskae.load.parquet.remote import RemoteParquetSink
+from daskae.load.parquet.sink import ParquetSink
 from daskae.load.sql.sink import SqlSink
 from daskae.load.targets import open_sink
 

@@ -8,7 +8,18 @@ import time
 
 import pytest
 
-from daskae.events import RunFinished, RunStarted, StageDone, StageStarted, TaskDone, Warned
+from daskae.events import (
+    Event,
+    MemoryPressure,
+    RunFinished,
+    RunStarted,
+    StageDone,
+    StageStarted,
+    TaskDone,
+    TaskRepeated,
+    Warned,
+    WorkerLost,
+)  # fmt: skip
 from daskae.monitor.progress import TerminalProgress, is_interactive
 from daskae.monitor.tally import Tally
 
@@ -298,3 +309,24 @@ class TestEta:
         assert tally.current is not None
         assert tally.current.done == 0
         assert tally.peak_bytes == 300 * 2**20
+
+
+TROUBLE = [
+    (
+        WorkerLost("tcp://10.0.0.1:99", "memory", ("map-1-7-0",), 95, 100),
+        "worker tcp://10.0.0.1:99 is lost: stopped above its memory limit, memory as last seen 95 B of 100 B, "
+        "while it ran map-1-7-0",
+    ),
+    (MemoryPressure(1, 4, "the machine is full"), "memory is short, 1 of 4 tasks at once: the machine is full"),
+    (MemoryPressure(4, 4, ""), "memory is enough again, 4 of 4 tasks at once"),
+    (TaskRepeated("map", "a.csv [0:9]", 2, "too large"), "map a.csv [0:9] is cut into 2 and run alone: too large"),
+    (TaskRepeated("map", "a.csv [0:9]", 1, "it died"), "map a.csv [0:9] is run again, alone: it died"),
+]
+
+
+@pytest.mark.parametrize(("event", "text"), TROUBLE)
+def test_trouble_is_told_at_once(event: Event, text: str) -> None:
+    stream = io.StringIO()
+    with TerminalProgress(stream, interactive=False) as progress:
+        progress(event)
+    assert stream.getvalue() == f"warning: {text}\n"

@@ -200,3 +200,12 @@ def test_all_rules_together() -> None:
     assert found.pass_rate == round(1 / 3, 6)
     assert (found.error_rules, found.warning_rules, found.skipped_rules) == (("1",), ("2",), ("left", "3"))
     assert ValidationSummary.of([]).pass_rate == 1.0
+
+
+def test_what_was_mended_is_said_briefly() -> None:
+    mended = (*(f"worker {i} is lost: \x1b[31m" for i in range(6)), "x" * 300)
+    text = plain(make_summary(mended=mended))
+    assert "Mended on the way\n  worker 0 is lost: \\x1b[31m\n" in text
+    assert "  and 2 more, see events.jsonl\n" in text
+    assert "xxx" not in text
+    assert "Mended" not in plain(make_summary())

@@ -85,7 +85,8 @@ def try_checks(session: Session, load: Load, plans: Sequence[TablePlan]) -> None
         used = dict.fromkeys(heads[place] for place in check.places())
         head = ", ".join(f"{quoted_name(session.dialect, name)} AS ({body})" for name, body in used)
         try:
-            session.connection.execute(_plain_text(f"WITH {head} SELECT * FROM (\n{query}\n) AS found LIMIT 0"))
+            text = f"WITH {head} SELECT * FROM (\n{query}\n) AS found LIMIT "
+            session.connection.execute(sa.text(f"{_plain(text)}:none"), {"none": 0})
         except sa.exc.DBAPIError as error:
             raise SettingsError(
                 "a check is no query that the database can run",
@@ -133,20 +134,21 @@ def _call(
         good = len(rows) == 1 and len(rows[0]) == 1 and rows[0][0] in (True, 1)
         shown = ", ".join(str(tuple(row)) for row in rows) or "nothing"
         return ("" if good else f"{shown} instead of a single true"), 0, []
-    count = int(session.connection.execute(_plain_text(f"SELECT count(*) FROM {query}")).scalar_one())
+    count = int(session.connection.execute(_limited(query, 1, "count(*)")).scalar_one())
     if not count:
         return "", 0, []
     found_rows = session.connection.execute(_limited(query, _KEPT_ROWS)).mappings()
     return f"{count} {'row' if count == 1 else 'rows'}, where none is allowed", count, [dict(row) for row in found_rows]
 
 
-def _limited(query: str, rows: int) -> sa.Select[Any]:
-    return sa.select(sa.text("*")).select_from(_plain_text(query)).limit(rows)
+def _limited(query: str, rows: int, columns: str = "*") -> sa.Select[Any]:
+    """Select from a query. The limit is a parameter, and with one no driver takes two statements at once."""
+    return sa.select(sa.text(columns)).select_from(sa.text(_plain(query))).limit(rows)
 
 
-def _plain_text(text: str) -> sa.TextClause:
-    """Take a text as it is: a colon in it is no parameter."""
-    return sa.text(text.replace("\\", "\\\\").replace(":", "\\:"))
+def _plain(text: str) -> str:
+    """Write a text so that SQLAlchemy takes it as it is: a colon in it is no parameter."""
+    return text.replace(":", "\\:")
 
 
 def _said(dialect: Dialect, error: sa.exc.DBAPIError) -> str:

@@ -1,6 +1,6 @@
 """What differs between databases; all else in this package is the same for each of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,6 +59,8 @@ class Dialect(Protocol):
     """Words between CREATE and TABLE of a staged table."""
     rebuilds_indexes: bool
     """Whether dropping an index keeps no reader waiting, so that a table that is filled anew gets its index last."""
+    adopts: bool
+    """Whether a staged table can take the name of a target that is not there yet, inside of a transaction."""
     has_isolation_levels: bool
     reserved: tuple[str, ...]
     """Beginnings of table names that are the database's own."""
@@ -90,7 +92,7 @@ class Dialect(Protocol):
     def position_column(self) -> sa.Column[int]:
         """Declare the column :data:`POSITION`."""
 
-    def moment(self, value: datetime) -> sa.ColumnElement[Any]:
+    def moment(self, value: datetime) -> sa.BindParameter[Any]:
         """Write a moment as the database stores times."""
 
     def check_name(self, name: str, where: str) -> None:
@@ -118,9 +120,16 @@ class Dialect(Protocol):
         """Keep other writers out of existing tables until the transaction ends; readers are not disturbed."""
 
     def copy(
-        self, session: "Session", stage: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch]
+        self, session: "Session", table: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch],
+        marks: Mapping[str, sa.BindParameter[Any]],
     ) -> int:  # fmt: skip
-        """Put rows into a staged table in bulk; return how many arrived."""
+        """Put rows into a table in bulk, ``marks`` into further columns of each; return how many arrived."""
+
+    def adopt(self, session: "Session", stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
+        """Give a staged table its final name; some columns must have a value from then on."""
+
+    def takes_rows_directly(self, session: "Session", name: str) -> bool:
+        """Tell whether rows of a replace or an append may go into this target, or a new one, without being staged."""
 
     def prepare(self, session: "Session", stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Make a filled staged table quick to compare by these keys."""

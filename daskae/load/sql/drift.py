@@ -11,10 +11,11 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.base import FLAG_COLUMNS, Load, TableParts
+from daskae.load.checks import wants_flags
 from daskae.load.sql.ddl import add_column, create_table, run_statements
 from daskae.load.sql.dialect import Dialect, Existing, FoundColumn, Session
 from daskae.load.sql.ledger import read_ledger
-from daskae.load.sql.tables import declare, find_flags, key_columns, plan_key_index, wants_flags
+from daskae.load.sql.tables import declare, find_flags, key_columns, plan_key_index
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,22 @@
 """The one transaction: lock, check, strategy, reconcile, ledger. All tables of a load become visible together."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from daskae.errors import LoadError
+from daskae.errors import LoadError, TargetBusyError
 from daskae.faults import crash_point
-from daskae.load.base import Changes, Load
+from daskae.load.base import Changes, Load, Rejected
+from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, repeated_error, row_error, several_rows_error
 from daskae.load.ledger import Entry, add_entry, naive_utc
 from daskae.load.sql import strategies
 from daskae.load.sql.audit import run_checks
 from daskae.load.sql.dialect import Session
 from daskae.load.sql.drift import apply_plan, plan_table
 from daskae.load.sql.ledger import read_ledger, write_ledger
-from daskae.load.sql.stage import (
-    DRIFT,
-    DUPLICATE_KEY,
-    NULL_KEY,
-    Staged,
-    find_repeated_keys,
-    repeated_error,
-    row_error,
-)
+from daskae.load.sql.stage import DRIFT, Staged, fill_table, find_repeated_keys
 from daskae.load.sql.strategies import Pair
 from daskae.load.sql.tables import (
     drop_key_index,
@@ -32,17 +25,23 @@ from daskae.load.sql.tables import (
     has_key_index,
     key_columns,
 )
+from daskae.load.sql.ways import metadata_values
 
 
-def publish_staged(
-    session: Session, load: Load, staged: Sequence[Staged], started_at: str
-) -> tuple[Entry, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Published:
+    """What came of a load."""
+
+    entry: Entry
+    """The ledger's entry."""
+    warnings: tuple[str, ...]
+    """What checks that do not block had to say."""
+    rejected: tuple[Rejected, ...]
+    """Rows that were left out."""
+
+
+def publish_staged(session: Session, load: Load, staged: Sequence[Staged], started_at: str) -> Published:
     """Bring all staged tables into their targets in one transaction.
-
-    Returns
-    -------
-    tuple of Entry and tuple of str
-        The ledger's entry, and what checks that do not block had to say.
 
     Raises
     ------
@@ -56,22 +55,33 @@ def publish_staged(
             again = any(entry.load_id == load.load_id and entry.status != "failed" for entry in entries)
             pairs = [_prepare(session, load, one) for one in staged]
             verdicts = run_checks(session, load, pairs, "before")
-            rows, changes = {}, {}
-            for one, pair in zip(staged, pairs, strict=True):
-                rows[one.parts.name], changes[one.parts.name] = _move(session, one, pair, again)
+            moved = [_move(session, one, pair, again) for one, pair in zip(staged, pairs, strict=True)]
             verdicts += run_checks(session, load, pairs, "after")
             *before, entry = add_entry(entries, load)
-            counts = {name: asdict(change) for name, change in changes.items()}
+            rows = {one.name: one.rows for one in moved}
+            counts = {one.name: asdict(one.changes) for one in moved}
             message = "; ".join(verdict.message for verdict in verdicts)
             entry = replace(entry, tables=rows, changes=counts, started_at=started_at, message=message)
             write_ledger(session, entries, [*before, entry])
             crash_point(f"{session.dialect.name}.uncommitted")
     except sa.exc.IntegrityError as error:
         for one in staged:
-            if keys := find_repeated_keys(session, one.table, one.parts):
+            if one.way == "copy" and (keys := find_repeated_keys(session, one.table, one.parts)):
                 raise repeated_error(one.parts, keys) from error
         raise
-    return entry, tuple(verdict.message for verdict in verdicts)
+    warnings = tuple(verdict.message for verdict in verdicts)
+    return Published(entry, warnings, tuple(found for one in moved for found in one.rejected))
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What was done to one table."""
+
+    name: str
+    rows: int
+    """Rows that carry this load's id."""
+    changes: Changes
+    rejected: tuple[Rejected, ...]
 
 
 def _lock(session: Session, staged: Sequence[Staged]) -> None:
@@ -83,8 +93,15 @@ def _lock(session: Session, staged: Sequence[Staged]) -> None:
 
 
 def _prepare(session: Session, load: Load, staged: Staged) -> Pair:
-    """Give the target its shape."""
+    """Give the target its shape, unless it is to be the staged table itself."""
     plan = plan_table(session.dialect, session, staged.parts, load)
+    if staged.way == "adopt":
+        if not plan.creates:
+            raise TargetBusyError(
+                "another program has made a table of the load meanwhile", f"table {staged.parts.name}",
+                hint="run the same command again",
+            )  # fmt: skip
+        return _pair(session, load, staged, plan.table)
     if not set(plan.quarantined) <= set(staged.quarantined):
         raise LoadError(
             "the table was changed while rows were on their way to it",
@@ -95,35 +112,46 @@ def _prepare(session: Session, load: Load, staged: Staged) -> Pair:
     return _pair(session, load, staged, plan.table)
 
 
-def _move(session: Session, staged: Staged, pair: Pair, again: bool) -> tuple[int, Changes]:
-    """Apply the strategy to one table; return the rows that carry this load's id, and what was done."""
+def _move(session: Session, staged: Staged, pair: Pair, again: bool) -> _Moved:
+    """Apply the strategy to one table."""
     parts, load, target = staged.parts, pair.load, pair.target
+    if staged.way == "adopt":
+        return _adopt(session, staged, pair)
     before = session.count(target)
     if load.strategy in ("replace", "append"):
-        changes = _insert(session, staged, pair, before, again)
+        staged, changes = _insert(session, staged, pair, before, again)
     else:
         changes = _by_key(session, pair, before)
     ensure_key_index(session, target, key_columns(parts, load))
     _reconcile(session, pair, staged, before, changes)
+    if load.strategy in ("replace", "append"):
+        return _moved(staged, changes.inserted + changes.updated, changes)
+    return _moved(staged, session.count(target, strategies.of_load(pair)), changes)
+
+
+def _adopt(session: Session, staged: Staged, pair: Pair) -> _Moved:
+    """Make a staged table the target; all that is left to do is to count its rows and to name it."""
+    arrived = session.count(staged.table)
+    if arrived != staged.rows:
+        raise row_error(staged.parts, f"{arrived} rows arrived", f"{staged.rows} rows staged")
+    crash_point(f"{session.dialect.name}.deleted")
+    session.dialect.adopt(session, staged.table, pair.target.name, pair.keys)
+    return _moved(staged, arrived, Changes(inserted=arrived))
+
+
+def _moved(staged: Staged, rows: int, changes: Changes) -> _Moved:
     rejected = staged.left_out(NULL_KEY) + staged.left_out(DRIFT)
     changes = replace(changes, rejected=rejected, duplicates=staged.left_out(DUPLICATE_KEY))
-    if load.strategy in ("replace", "append"):
-        return changes.inserted + changes.updated, changes
-    return session.count(target, strategies.of_load(pair)), changes
+    return _Moved(staged.parts.name, rows, changes, staged.rejected)
 
 
 def _pair(session: Session, load: Load, staged: Staged, target: sa.Table) -> Pair:
-    dialect, metadata = session.dialect, load.metadata
-    marks: dict[str | None, sa.ColumnElement[object]] = {
-        metadata.load_id: sa.literal(load.load_id, sa.Text),
-        metadata.loaded_at: _moment(session, load.loaded_at),
-        metadata.source_rows: sa.literal(load.source_rows, sa.BIGINT),
-    }
+    dialect = session.dialect
     existing = dialect.find_table(session, target.name)
     columns = tuple(name for name in staged.parts.schema.names if name in target.c)
     return Pair(
         target, staged.table, staged.parts.keys, columns,
-        {name: value for name, value in marks.items() if name is not None}, dialect.collation, load,
+        metadata_values(dialect, load), dialect.collation, load,
         find_flags(existing, dialect), existing is not None and existing.referenced,
     )  # fmt: skip
 
@@ -132,11 +160,11 @@ def _moment(session: Session, value: datetime) -> "sa.ColumnElement[object]":
     return session.dialect.moment(naive_utc(value))
 
 
-def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bool) -> Changes:
-    """Replace or append: all staged rows go in."""
+def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bool) -> tuple[Staged, Changes]:
+    """Replace or append: all rows go in."""
     deleted = 0
     if pair.load.strategy == "replace" and pair.referenced and pair.keys and before:
-        return _replace_by_key(session, staged, pair)
+        return staged, _replace_by_key(session, staged, pair)
     if pair.load.strategy == "replace":
         deleted = session.run(strategies.delete_all(pair)) if before else 0
     elif again:  # rows of a publish that was replaced in another table only
@@ -146,8 +174,13 @@ def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bo
         drop_key_index(session, pair.target)  # one on the keys alone would refuse rows
     if before == deleted and session.dialect.rebuilds_indexes:
         drop_key_index(session, pair.target)  # building an index afterwards is faster than filling it
-    inserted = session.run(strategies.insert_all(pair))
-    return Changes(inserted=inserted, deleted=deleted)
+    if staged.way == "direct":
+        marks = metadata_values(session.dialect, pair.load)
+        rows, nulls = fill_table(session, pair.target, pair.load, staged.parts, marks)
+        staged = replace(staged, rows=rows, rejected=(nulls,) if nulls is not None else ())
+    else:
+        rows = session.run(strategies.insert_all(pair, sort=not session.dialect.rebuilds_indexes))
+    return staged, Changes(inserted=rows, deleted=deleted)
 
 
 def _replace_by_key(session: Session, staged: Staged, pair: Pair) -> Changes:
@@ -174,7 +207,8 @@ def _by_key(session: Session, pair: Pair, before: int) -> Changes:
     for statement in (strategies.update_changed(pair), strategies.reactivate(pair)):
         updated += session.run(statement) if statement is not None and before else 0
     crash_point(f"{session.dialect.name}.updated")
-    inserted = session.run(strategies.insert_missing(pair) if before else strategies.insert_all(pair))
+    sort = not session.dialect.rebuilds_indexes
+    inserted = session.run(strategies.insert_missing(pair, sort) if before else strategies.insert_all(pair, sort))
     deleted, flagged = 0, 0
     if pair.load.strategy == "merge" and before:
         if pair.options.on_missing == "delete":
@@ -190,14 +224,7 @@ def _require_unique_target(session: Session, pair: Pair) -> None:
         return
     found = session.connection.execute(strategies.repeated_keys(pair.target, pair.keys, 5)).all()
     if found:
-        shown = ", ".join("(" + ", ".join(map(str, key)) + ")" for key in found)
-        raise LoadError(
-            f"the table holds several rows of a key, so there is no one row to {pair.load.strategy}",
-            f"table {pair.target.name}, key ({', '.join(pair.keys)})",
-            shown,
-            "one row for each key",
-            "loads that were appended share keys; replace the table first, or append again",
-        )
+        raise several_rows_error(pair.target.name, pair.keys, pair.load.strategy, [tuple(row) for row in found])
 
 
 def _reconcile(session: Session, pair: Pair, staged: Staged, before: int, changes: Changes) -> None:
@@ -206,5 +233,7 @@ def _reconcile(session: Session, pair: Pair, staged: Staged, before: int, change
     matched = changes.updated + changes.unchanged
     if arrived + matched != staged.rows or changes.unchanged < 0:
         raise row_error(staged.parts, f"{arrived + matched} rows arrived", f"{staged.rows} rows staged")
+    if staged.way == "direct":
+        return  # as many rows as were sent, no two with one key, and no trigger that could have changed one
     if pair.keys and (absent := session.connection.execute(strategies.count_absent(pair)).scalar_one()):
         raise row_error(staged.parts, f"{absent} keys did not arrive", f"{staged.rows} keys staged")

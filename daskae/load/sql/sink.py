@@ -11,7 +11,7 @@ What holds, whatever is killed and whenever:
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,18 +20,20 @@ import sqlalchemy as sa
 
 from daskae.errors import DaskaeError, LoadError, TargetBusyError
 from daskae.faults import crash_point
-from daskae.load.base import Changes, Load, Receipt
+from daskae.load.base import Load, Receipt
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
-from daskae.load.ledger import Entry, find_held, iso_text, touched_since
+from daskae.load.ledger import Entry, find_held, iso_text, rewritten_since
 from daskae.load.shape import Change, TableChange
 from daskae.load.sql.audit import try_checks
 from daskae.load.sql.dialect import Dialect, Session
 from daskae.load.sql.drift import TablePlan, plan_table
 from daskae.load.sql.ledger import plan_ledger, read_ledger, record_failure
-from daskae.load.sql.publish import publish_staged
+from daskae.load.sql.publish import Published, publish_staged
+from daskae.load.sql.rights import check_rights
 from daskae.load.sql.stage import drop_stages, drop_stages_if_possible, stage_table
 from daskae.load.sql.tables import check_declarations
+from daskae.load.sql.ways import Way, choose_way
 
 
 class SqlSink:
@@ -57,6 +59,7 @@ class SqlSink:
                     return None
                 if receipt := self._find_receipt(session, load):
                     return receipt
+                check_rights(self._dialect, session, load)
                 plans = [plan_table(self._dialect, session, parts, load) for parts in load.tables]
                 try_checks(session, load, plans)
         return None
@@ -94,17 +97,34 @@ class SqlSink:
             return receipt
         plans = [plan_table(self._dialect, session, parts, load) for parts in load.tables]
         try:
-            staged = [stage_table(session, load, number, plan.quarantined) for number, plan in enumerate(plans)]
-            crash_point(f"{self._dialect.name}.staged")
-            entry, warnings = publish_staged(session, load, staged, started_at)
+            published = self._move(session, load, plans, started_at)
             crash_point(f"{self._dialect.name}.committed")
         except BaseException as error:
             self._clean_up(session, load, started_at, error)
             raise
         drop_stages_if_possible(session)
-        rejected = tuple(found for one in staged for found in one.rejected)
-        receipt = self._receipt(load.load_id, entry, already=False)
-        return replace(receipt, rejected=rejected, warnings=warnings, seconds=time.monotonic() - began)
+        receipt = self._receipt(published.entry, already=False)
+        seconds = time.monotonic() - began
+        return replace(receipt, rejected=published.rejected, warnings=published.warnings, seconds=seconds)
+
+    def _move(
+        self, session: Session, load: Load, plans: Sequence[TablePlan], started_at: str, shortcuts: bool = True
+    ) -> Published:
+        """Stage and publish."""
+        ways: list[Way] = [choose_way(session, load, plan) if shortcuts else "copy" for plan in plans]
+        staged = [
+            stage_table(session, load, number, way, plan.quarantined)
+            for number, (way, plan) in enumerate(zip(ways, plans, strict=True))
+        ]
+        crash_point(f"{self._dialect.name}.staged")
+        try:
+            return publish_staged(session, load, staged, started_at)
+        except sa.exc.IntegrityError:
+            if "direct" not in ways:
+                raise
+            # Only staged rows tell which keys are there more than once; nothing has been written.
+            drop_stages(session)
+            return self._move(session, load, plans, started_at, shortcuts=False)
 
     def _clean_up(self, session: Session, load: Load, started_at: str, error: BaseException) -> None:
         """Leave no rows behind and note the failure, as far as the connection still allows it."""
@@ -137,32 +157,20 @@ class SqlSink:
         entry = find_held(entries, load)
         if entry is None:
             return None
-        # Later upserts write their own id into rows of this load.
-        by_key = [other for other in entries if other.strategy in ("upsert", "merge")]
-        compared = {name: rows for name, rows in entry.tables.items() if name not in touched_since(by_key, entry)}
+        rewritten = rewritten_since(entries, entry)
+        compared = {name: rows for name, rows in entry.tables.items() if name not in rewritten}
         there = all(_count_load(session, name, load) == rows for name, rows in compared.items())
         exist = all(session.dialect.find_table(session, name) for name in entry.tables)
-        return self._receipt(load.load_id, entry, already=True) if there and exist else None
+        return self._receipt(entry, already=True) if there and exist else None
 
-    def _receipt(self, load_id: str, entry: Entry, already: bool) -> Receipt:
-        changes = {name: Changes(**counts) for name, counts in entry.changes.items()}
-        rows = _rows(entry.tables, changes)
-        targets = {name: f"{self._dialect.target}: {name}" for name in rows}
-        return Receipt(load_id, already, rows, targets, changes)
+    def _receipt(self, entry: Entry, already: bool) -> Receipt:
+        return entry.receipt(already, {name: f"{self._dialect.target}: {name}" for name in entry.tables})
 
 
 def _to_change(plan: TablePlan) -> TableChange:
     statements = (*plan.statements, *plan.index)
     change: Change = "create" if plan.creates else "alter" if statements else "keep"
     return TableChange(plan.parts.name, change, statements, plan.notes)
-
-
-def _rows(carried: Mapping[str, int], changes: Mapping[str, Changes]) -> dict[str, int]:
-    """Count the rows of a load by table; old entries of the ledger know only those that carry its id."""
-    return {
-        name: found.inserted + found.updated + found.unchanged if (found := changes.get(name)) else rows
-        for name, rows in carried.items()
-    }
 
 
 def _count_load(session: Session, name: str, load: Load) -> int:

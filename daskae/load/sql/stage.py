@@ -1,10 +1,10 @@
 """Staging: the rows of a load in tables of their own, in the same database, before the transaction that publishes them.
 
-Staged tables are named ``_daskae_stage_<load>_<number>`` and have no metadata columns. They are written under the
-publisher's lock, so a run that finds any may drop them: their run is dead.
+Staged tables are named ``_daskae_stage_<load>_<number>``. They are written under the publisher's lock, so a run that
+finds any may drop them: their run is dead. They have no metadata columns, unless they are to become the target.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +14,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from daskae.errors import LoadError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Rejected, TableParts
+from daskae.load.checks import wants_flags
+from daskae.load.keys import (
+    DUPLICATE_KEY,
+    NULL_KEY,
+    SHOWN_KEYS,
+    null_error,
+    repeated_error,
+    row_error,
+    without_null_keys,
+)
 from daskae.load.ledger import short_id
 from daskae.load.parts import read_batches
+from daskae.load.rejects import RejectFile, write_rejects
+from daskae.load.sql.ddl import run_statements
 from daskae.load.sql.dialect import POSITION, STAGE_PREFIX, Session
-from daskae.load.sql.rejects import RejectFile, write_rejects
 from daskae.load.sql.strategies import losing_rows, repeated_keys
-from daskae.load.sql.tables import data_columns
+from daskae.load.sql.tables import data_columns, declare, key_columns, plan_key_index
+from daskae.load.sql.ways import Way, compares_keys, metadata_values
 
-_SHOWN_KEYS = 5
 _BATCH_ROWS = 10_000  # rows alive outside of Arrow at a time
 _FETCHED_ROWS = 50_000
 
@@ -35,19 +45,19 @@ class Staged:
 
     parts: TableParts
     table: sa.Table
+    """Where the rows are; with way ``direct`` nowhere yet."""
     rows: int
     rejected: tuple[Rejected, ...]
     quarantined: tuple[str, ...] = ()
     """Columns in which no row has a value any more."""
+    way: Way = "copy"
 
     def left_out(self, reason: str) -> int:
         """Count the rows that were left out for a reason."""
         return sum(found.rows for found in self.rejected if found.reason == reason)
 
 
-NULL_KEY = "null_key"
 DRIFT = "column_drift"
-DUPLICATE_KEY = "duplicate_key"
 
 
 def drop_stages(session: Session) -> None:
@@ -64,10 +74,12 @@ def drop_stages_if_possible(session: Session) -> None:
         drop_stages(session)
 
 
-def stage_table(session: Session, load: Load, number: int, quarantined: Sequence[str] = ()) -> Staged:
+def stage_table(
+    session: Session, load: Load, number: int, way: Way = "copy", quarantined: Sequence[str] = ()
+) -> Staged:
     """Create the staged table for one table of a load and put all its rows in, without those that are left out.
 
-    Rows with a value in one of the ``quarantined`` columns are.
+    Rows with a value in one of the ``quarantined`` columns are. On the way ``direct`` there is nothing to do yet.
 
     Raises
     ------
@@ -76,55 +88,56 @@ def stage_table(session: Session, load: Load, number: int, quarantined: Sequence
     """
     parts = load.tables[number]
     dialect = session.dialect
-    columns = [dialect.position_column(), *data_columns(dialect, parts, load, staged=True)]
     name = f"{STAGE_PREFIX}{short_id(load.load_id)}_{number}"
+    if way == "direct":
+        return Staged(parts, session.table(name), parts.rows, (), way=way)
+    if way == "adopt":
+        return _stage_target(session, load, parts, name)
+    columns = [dialect.position_column(), *data_columns(dialect, parts, load, staged=True)]
     stage = session.table(name, *columns, prefixes=dialect.stage_prefixes)
     with dialect.transaction(session.connection):
         stage.create(session.connection, checkfirst=False)
-    with RejectFile(load, parts, NULL_KEY) as nulls:
-        batches = _without_null_keys(parts, load, nulls)
-        copied = dialect.copy(session, stage, parts, _with_crash_point(dialect.name, batches))
-    found = session.count(stage)
-    if not copied == found == parts.rows - nulls.rows:
-        left_out = f", of which {nulls.rows} were left out" if nulls.rows else ""
-        raise row_error(parts, f"{found} rows staged", f"{parts.rows} rows announced{left_out}")
-    if parts.keys and _compares_keys(load):
+    rows, nulls = fill_table(session, stage, load, parts, {})
+    if parts.keys and compares_keys(load, parts):
         dialect.prepare(session, stage, parts.keys)
     drifted = _without_values(session, stage, parts, load, quarantined)
     repeated = _without_repeated_keys(session, stage, parts, load)
-    left = found - sum(one.rows for one in (drifted, repeated) if one is not None)
-    rejected = tuple(one for one in (nulls.result(), drifted, repeated) if one is not None)
+    left = rows - sum(one.rows for one in (drifted, repeated) if one is not None)
+    rejected = tuple(one for one in (nulls, drifted, repeated) if one is not None)
     return Staged(parts, stage, left, rejected, tuple(quarantined))
+
+
+def fill_table(
+    session: Session, table: sa.Table, load: Load, parts: TableParts, marks: Mapping[str, sa.BindParameter[Any]]
+) -> tuple[int, Rejected | None]:
+    """Put the rows of a load into a table; return how many, and those with a null key, which are left out."""
+    with RejectFile(load, parts, NULL_KEY) as nulls:
+        batches = _with_crash_point(session.dialect.name, _without_null_keys(parts, load, nulls))
+        rows = session.dialect.copy(session, table, parts, batches, marks)
+    if rows != parts.rows - nulls.rows:
+        left_out = f", of which {nulls.rows} were left out" if nulls.rows else ""
+        raise row_error(parts, f"{rows} rows arrived", f"{parts.rows} rows announced{left_out}")
+    return rows, nulls.result()
+
+
+def _stage_target(session: Session, load: Load, parts: TableParts, name: str) -> Staged:
+    """Stage rows in the table that will be the target."""
+    stage = declare(session.dialect, session.schema, parts, load, name, wants_flags(load), staged=True)
+    with session.dialect.transaction(session.connection):
+        stage.create(session.connection, checkfirst=False)
+    rows, nulls = fill_table(session, stage, load, parts, metadata_values(session.dialect, load))
+    try:
+        run_statements(session, plan_key_index(session.dialect, None, stage, key_columns(parts, load), of=parts.name))
+    except sa.exc.IntegrityError as error:
+        raise repeated_error(parts, find_repeated_keys(session, stage, parts)) from error
+    return Staged(parts, stage, rows, (nulls,) if nulls is not None else (), way="adopt")
 
 
 def find_repeated_keys(session: Session, table: sa.Table, parts: TableParts) -> list[Sequence[Any]]:
     """List the first few keys that more than one row has."""
     if not parts.keys:
         return []
-    return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, _SHOWN_KEYS))]
-
-
-def repeated_error(parts: TableParts, keys: Sequence[Sequence[Any]]) -> LoadError:
-    """Name keys that the batch holds more than once."""
-    hint = 'mend the input, or set duplicates in [load] to "first", "last" or a column; the target is unchanged'
-    return _key_error("a key appears more than once in the result", parts, keys, hint)
-
-
-def row_error(parts: TableParts, got: str, allowed: str) -> LoadError:
-    """Say that rows are not where they should be."""
-    hint = "the target is unchanged; run again with --fresh"
-    return LoadError("the rows of a table do not add up", f"table {parts.name}", got, allowed, hint)
-
-
-def without_null_keys(batch: pa.RecordBatch, keys: Sequence[str]) -> tuple[pa.RecordBatch, pa.BooleanArray | None]:
-    """Split rows with a null in their key off; the mask of those rows is None when there are none."""
-    nulls = [batch.column(key).is_null() for key in keys if batch.column(key).null_count]
-    if not nulls:
-        return batch, None
-    mask = nulls[0]
-    for more in nulls[1:]:
-        mask = pc.or_(mask, more)
-    return batch.filter(pc.invert(mask)), mask
+    return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, SHOWN_KEYS))]
 
 
 def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iterator[pa.RecordBatch]:
@@ -136,18 +149,11 @@ def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iter
         good, mask = without_null_keys(batch, parts.keys)
         if mask is not None:
             if load.options.null_keys == "error":
-                rows = batch.filter(mask).select(list(parts.keys)).slice(0, _SHOWN_KEYS).to_pylist()
-                hint = 'mend the input, or set null_keys in [load] to "reject" or "match"; the target is unchanged'
-                raise _key_error("a key is null in the result", parts, [tuple(row.values()) for row in rows], hint)
+                raise null_error(parts, batch, mask)
             nulls.write(batch, mask, position)
         position += batch.num_rows
         if good.num_rows:
             yield good
-
-
-def _compares_keys(load: Load) -> bool:
-    by_key = load.strategy in ("upsert", "merge")
-    return by_key or load.options.duplicates != "error" or load.options.null_keys == "match"
 
 
 def _with_crash_point(name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -213,14 +219,3 @@ def _with_null_keys(parts: TableParts, load: Load) -> Iterator[tuple[pa.RecordBa
             numbers = pc.replace_with_mask(pa.nulls(batch.num_rows, pa.int64()), pc.invert(mask), numbers)
         position += good.num_rows
         yield batch, numbers
-
-
-def _key_error(what: str, parts: TableParts, keys: Sequence[Sequence[Any]], hint: str) -> LoadError:
-    shown = ["(" + ", ".join("null" if value is None else str(value) for value in key) + ")" for key in keys]
-    return LoadError(
-        what,
-        where=f"table {parts.name}, key ({', '.join(parts.keys)})",
-        got=", ".join(shown) + (" ..." if len(shown) == _SHOWN_KEYS else ""),
-        allowed="one row for each key",
-        hint=hint,
-    )

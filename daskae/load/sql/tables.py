@@ -12,11 +12,10 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.base import FLAG_COLUMNS, Load, TableParts
+from daskae.load.checks import check_options, wants_flags
 from daskae.load.shape import Metadata
 from daskae.load.sql.ddl import run_statements, statement_text
 from daskae.load.sql.dialect import RESERVED_PREFIX, Dialect, Existing, Session
-
-_SHOWN_COLUMNS = 8
 
 
 def declare(
@@ -27,9 +26,10 @@ def declare(
     name: str,
     flags: bool = False,
     without: Sequence[str] = (),
+    staged: bool = False,
 ) -> sa.Table:
     """Describe the table that ``parts`` makes, the metadata columns behind its own."""
-    columns = [column for column in data_columns(dialect, parts, load) if column.name not in without]
+    columns = [column for column in data_columns(dialect, parts, load, staged) if column.name not in without]
     columns += _metadata_columns(dialect, load.metadata, flags)
     return sa.Table(name, sa.MetaData(), *columns, schema=schema, quote=True)
 
@@ -61,6 +61,13 @@ def check_declarations(dialect: Dialect, load: Load) -> None:
             _check_column_name(name, f"{where}, column {name}", load)
             dialect.check_name(name, f"{where}, column {name}")
         data_columns(dialect, parts, load)
+        if parts.partition_by:
+            raise LoadError(
+                "a database has no folders",
+                "[load] partition_by",
+                ", ".join(parts.partition_by),
+                hint="take it out, or write to a folder of Parquet files",
+            )
         if load.metadata.load_id is None and not parts.keys:
             hint = "put _load_id into [load] metadata"
             raise LoadError(
@@ -69,18 +76,13 @@ def check_declarations(dialect: Dialect, load: Load) -> None:
     for name in load.metadata.names:
         _check_column_name(name, f"[load] metadata, column {name}", load, FLAG_COLUMNS)
         dialect.check_name(name, f"[load] metadata, column {name}")
-    _check_options(load)
+    check_options(load)
 
 
 def find_flags(existing: Existing | None, dialect: Dialect) -> bool:
     """Tell whether a table marks rows that left the source."""
     names = {dialect.fold(column.name) for column in existing.columns} if existing else set()
     return names.issuperset(FLAG_COLUMNS)
-
-
-def wants_flags(load: Load) -> bool:
-    """Tell whether a load marks rows that left the source."""
-    return load.strategy == "merge" and load.options.on_missing == "flag"
 
 
 def key_columns(parts: TableParts, load: Load) -> list[str]:
@@ -107,11 +109,14 @@ def ensure_key_index(session: Session, table: sa.Table, columns: list[str]) -> N
 
 
 def plan_key_index(
-    dialect: Dialect, session: Session | None, table: sa.Table, columns: list[str]
+    dialect: Dialect, session: Session | None, table: sa.Table, columns: list[str], of: str = ""
 ) -> tuple[str, ...]:  # fmt: skip
-    """Say how our unique index comes to cover exactly these columns; there may be no database yet."""
+    """Say how our unique index comes to cover exactly these columns; there may be no database yet.
+
+    It is named after the table, or ``of`` the one that this will be.
+    """
     statements: list[sa.schema.ExecutableDDLElement] = []
-    name = dialect.index_name(table.name)
+    name = dialect.index_name(of or table.name)
     if session is not None:
         found = dialect.index_columns(session, table.name, name)
         if found == columns:
@@ -145,26 +150,3 @@ def _check_column_name(name: str, where: str, load: Load, taken: Sequence[str] =
     taken = FLAG_COLUMNS if wants_flags(load) else taken
     if name.lower().startswith(RESERVED_PREFIX) or name.lower() in taken:
         raise LoadError("a column has a reserved name", where, hint="rename the column")
-
-
-def _check_options(load: Load) -> None:
-    options = load.options
-    if load.strategy in ("upsert", "merge"):
-        for parts in load.tables:
-            if not parts.keys:
-                what = f"an {load.strategy}" if load.strategy == "upsert" else f"a {load.strategy}"
-                raise LoadError(f"{what} needs keys, and a table has none", f"table {parts.name}")
-    names = dict.fromkeys(name for parts in load.tables for name in parts.schema.names)
-    keys = {key for parts in load.tables for key in parts.keys}
-    allowed = ", ".join(list(names)[:_SHOWN_COLUMNS]) + (" ..." if len(names) > _SHOWN_COLUMNS else "")
-    for column in options.update_columns:
-        if column not in names or column in keys:
-            raise LoadError(
-                "a column to update is not a column of any table, or is a key", "[load] update_columns", column, allowed
-            )
-    if options.only_if_newer and options.only_if_newer not in names:
-        raise LoadError("no table has the column", "[load] only_if_newer", options.only_if_newer, allowed)
-    if options.duplicates not in ("error", "first", "last") and options.duplicates not in names:
-        raise LoadError(
-            "no table has the column", "[load] duplicates", options.duplicates, f"error, first, last, {allowed}"
-        )

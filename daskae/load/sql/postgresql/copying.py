@@ -5,8 +5,10 @@ one, so the streams end together; the rows keep their numbers, whichever stream 
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 import pyarrow as pa
@@ -16,6 +18,7 @@ from psycopg import sql
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
 from daskae.load.parts import read_batches
+from daskae.load.sql.dialect import POSITION
 from daskae.load.sql.postgresql.failures import sql_state
 from daskae.load.sql.postgresql.values import plain_type, to_csv
 
@@ -41,11 +44,12 @@ def copy_rows(
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, names)
     source = _Source(batches)
+    send = partial(_send, statement=statement, name=parts.name, source=source, numbered=columns[0] == POSITION)
     try:
         if len(connections) == 1:
-            return _send(connections[0], statement, parts.name, source)
+            return send(connections[0])
         with ThreadPoolExecutor(len(connections)) as pool:
-            streams = [pool.submit(_send, connection, statement, parts.name, source) for connection in connections]
+            streams = [pool.submit(send, connection) for connection in connections]
             try:
                 return sum(stream.result() for stream in streams)
             finally:
@@ -54,6 +58,18 @@ def copy_rows(
         if sql_state(error) == _NOT_IN_TEXT and (found := _find_nul(parts)):
             raise found from None
         raise
+
+
+@contextmanager
+def defaults(connection: Connection, table: sql.Composable, values: Mapping[str, object]) -> Iterator[None]:
+    """Let columns of a table that nobody else knows have these values in all rows: they need not be sent."""
+    change = sql.SQL("ALTER TABLE {} ALTER COLUMN {} {}")
+    for name, value in values.items():
+        default = sql.SQL("SET DEFAULT {}").format(sql.Literal(value))
+        connection.execute(change.format(table, sql.Identifier(name), default))
+    yield
+    for name in values:
+        connection.execute(change.format(table, sql.Identifier(name), sql.SQL("DROP DEFAULT")))
 
 
 class _Source:
@@ -79,12 +95,12 @@ class _Source:
         self._stopped = True
 
 
-def _send(connection: Connection, statement: sql.Composed, name: str, source: _Source) -> int:
+def _send(connection: Connection, statement: sql.Composed, name: str, source: _Source, numbered: bool) -> int:
     try:
         with connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
                 for position, batch in source:
-                    copy.write(to_csv(batch, name, position))
+                    copy.write(to_csv(batch, name, position if numbered else None))
             return cursor.rowcount
     except BaseException:
         source.stop()

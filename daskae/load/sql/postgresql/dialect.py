@@ -1,7 +1,7 @@
 """PostgreSQL as a target: the lock is an advisory one, rows arrive by COPY, and readers never wait."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
@@ -12,16 +12,17 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from daskae.errors import LoadError
-from daskae.load.base import TableParts
+from daskae.load.base import Load, TableParts
 from daskae.load.sql.ddl import quoted_name, quoted_table
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
-from daskae.load.sql.postgresql.copying import copy_rows
+from daskae.load.sql.postgresql.copying import copy_rows, defaults
 from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
+from daskae.load.sql.postgresql.rights import missing_rights
 from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
 from daskae.load.sql.postgresql.values import sql_type
-from daskae.load.sql.postgresql.widening import accepts, wider_type
+from daskae.load.sql.postgresql.widening import LARGEST_WHOLE, accepts, wider_type
 
 _NAME_BYTES = 63  # a longer name is cut by the server without a word
 _INDEX_PREFIX = "_daskae_key_"
@@ -45,6 +46,7 @@ class PostgresqlDialect:
     collation = "C"
     stage_prefixes: tuple[str, ...] = ("UNLOGGED",)
     rebuilds_indexes = False
+    adopts = True
     has_isolation_levels = True
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
@@ -98,7 +100,7 @@ class PostgresqlDialect:
         """Declare a plain number, which is sent with the rows."""
         return sa.Column(POSITION, sa.BigInteger, quote=True)
 
-    def moment(self, value: datetime) -> sa.ColumnElement[Any]:
+    def moment(self, value: datetime) -> sa.BindParameter[Any]:
         """Write a time as it is."""
         return sa.literal(value, sa.TIMESTAMP())
 
@@ -125,7 +127,13 @@ class PostgresqlDialect:
             return None
         obstacle = catalog.find_obstacle(session.connection, str(session.schema), table.name, column.name)
         name, quoted = quoted_table(self, session.table(table.name)), quoted_name(self, column.name)
+        if column.type == "bigint" and kind == "DOUBLE PRECISION" and _has_beyond(session, table.name, column.name):
+            obstacle = f"it holds whole numbers beyond {LARGEST_WHOLE}"
         return Widening(kind, (f"ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {kind}",), obstacle)
+
+    def missing_rights(self, session: Session, load: Load) -> list[str]:
+        """Ask the catalogue."""
+        return missing_rights(session.connection, str(session.schema), load)
 
     def find_table(self, session: Session, name: str) -> Existing | None:
         """Look into ``pg_class``."""
@@ -151,16 +159,39 @@ class PostgresqlDialect:
         names = ", ".join(map(self.compiler.identifier_preparer.format_table, tables))
         session.connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
 
-    def copy(self, session: Session, stage: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch]) -> int:
+    def copy(
+        self, session: Session, table: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch],
+        marks: Mapping[str, sa.BindParameter[Any]],
+    ) -> int:  # fmt: skip
         """Send blocks of CSV, by a second connection too where there are many rows."""
-        table = sql.Identifier(str(session.schema), stage.name)
-        columns = [POSITION, *parts.schema.names]
+        place = sql.Identifier(str(session.schema), table.name)
+        columns = [*((POSITION,) if POSITION in table.c else ()), *parts.schema.names]
+        values = {name: mark.value for name, mark in marks.items()}
         with ExitStack() as stack:
             connections = [session.connection]
             if parts.rows >= _ROWS_FOR_TWO:
                 connections.append(stack.enter_context(connect(self._url, self._schema, self.timeout)))
-            return copy_rows(list(map(driver, connections)), table, columns, parts, batches)
+            with defaults(driver(session.connection), place, values):
+                return copy_rows(list(map(driver, connections)), place, columns, parts, batches)
+
+    def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
+        """Rename the table; the constraint comes afterwards, since it is named after the table."""
+        plain, place = driver(session.connection), sql.Identifier(str(session.schema), stage.name)
+        plain.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(place, sql.Identifier(name)))
+        place = sql.Identifier(str(session.schema), name)
+        for column in map(sql.Identifier, required):
+            plain.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(place, column))
+
+    def takes_rows_directly(self, session: Session, name: str) -> bool:
+        """Never: the transaction has one connection, and staging has two."""
+        return False
 
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Let the planner know how many rows there are; no index is needed to hash them."""
         session.connection.exec_driver_sql(f"ANALYZE {self.compiler.identifier_preparer.format_table(stage)}")
+
+
+def _has_beyond(session: Session, table: str, column: str) -> bool:
+    found = session.table(table, sa.Column(column, sa.BigInteger, quote=True))
+    outside = ~found.c[column].between(-LARGEST_WHOLE, LARGEST_WHOLE)
+    return session.connection.execute(sa.select(1).select_from(found).where(outside).limit(1)).first() is not None

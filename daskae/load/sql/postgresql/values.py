@@ -61,15 +61,17 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def to_csv(batch: pa.RecordBatch, parts_name: str, position: int) -> pa.Buffer:
-    """Write rows as CSV behind their numbers; a null is nothing, an empty text is two quotes.
+def to_csv(batch: pa.RecordBatch, parts_name: str, position: int | None) -> pa.Buffer:
+    """Write rows as CSV, behind their numbers if there are to be any; a null is nothing, an empty text is two quotes.
 
     Raises
     ------
     LoadError
         When a time is finer than a microsecond.
     """
-    columns: list[pa.Array] = [pa.array(np.arange(position, position + batch.num_rows))]
+    columns: list[pa.Array] = []
+    if position is not None:
+        columns.append(pa.array(np.arange(position, position + batch.num_rows)))
     for field, column in zip(batch.schema, batch.columns, strict=True):
         kind = plain_type(field.type)
         try:

@@ -6,6 +6,8 @@ _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?", re.IGNORECASE)
 _TEXTS = ("text", "character varying")
 _DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 _MOST_DIGITS = 1000
+LARGEST_WHOLE = 2**53
+"""Whole numbers up to this are doubles too."""
 _TIMES = ("timestamp without time zone", "timestamp")
 
 
@@ -25,7 +27,10 @@ def accepts(found: str, wanted: str) -> bool:
 
 
 def wider_type(found: str, wanted: str) -> str | None:
-    """Return the type that holds all values of both, where the one can become it in place; None where none can."""
+    """Return the type that holds all values of both, where the one can become it in place; None where none can.
+
+    A ``bigint`` can become ``double precision`` only where all its values are within :data:`LARGEST_WHOLE`.
+    """
     found, wanted = found.lower(), wanted.lower().replace(", ", ",")
     if wanted == "text":
         return "TEXT" if found.startswith("character varying") else None
@@ -35,7 +40,7 @@ def wider_type(found: str, wanted: str) -> str | None:
     if wanted == "bigint" and found in _DIGITS:
         return "BIGINT"
     if wanted == "double precision":
-        return "DOUBLE PRECISION" if found in ("real", "smallint", "integer") else None
+        return "DOUBLE PRECISION" if found in ("real", *_DIGITS) else None
     ours, theirs = _digits(wanted), _digits(found)
     if ours is None or theirs is None:
         return None

@@ -1,9 +1,13 @@
 """What a SQLite database says of its tables and indexes."""
 
+import sqlite3
+
 import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
+
+_LISTS_TABLES = (3, 37)  # since this version SQLite says which tables are strict; before, there are none
 
 
 def fold(name: str) -> str:
@@ -35,11 +39,15 @@ def find_table(connection: sa.Connection, name: str) -> Existing | None:
         row_number = bool(row.pk) and row.type.upper() == "INTEGER"
         required = bool(row.needed) and row.dflt_value is None and not row_number
         columns.append(FoundColumn(row.name, row.type, required, bool(row.hidden)))
-    ((kind, strict),) = connection.exec_driver_sql(
-        "SELECT type, strict FROM pragma_table_list(?) WHERE schema = 'main'", (found.name,)
-    )
-    fixed = "it is a STRICT table" if strict else "" if kind == "table" else f"it is a {kind} table"
-    return Existing(found.name, tuple(columns), fixed)
+    return Existing(found.name, tuple(columns), _why_fixed(connection, found.name))
+
+
+def _why_fixed(connection: sa.Connection, name: str) -> str:
+    if sqlite3.sqlite_version_info < _LISTS_TABLES:
+        return ""
+    query = "SELECT type, strict FROM pragma_table_list(?) WHERE schema = 'main'"
+    kind, strict = connection.exec_driver_sql(query, (name,)).one()
+    return "it is a STRICT table" if strict else "" if kind == "table" else f"it is a {kind} table"
 
 
 def affinity(declared: str) -> str:
@@ -77,3 +85,9 @@ def index_columns(connection: sa.Connection, table: str, index: str) -> list[str
     query = """SELECT info.name FROM sqlite_master AS found, pragma_index_info(found.name) AS info
         WHERE found.type = 'index' AND found.name = ? AND found.tbl_name = ? COLLATE NOCASE ORDER BY info.seqno"""
     return list(connection.exec_driver_sql(query, (index, table)).scalars())
+
+
+def has_triggers(connection: sa.Connection, table: str) -> bool:
+    """Tell whether anything happens when rows of a table change."""
+    query = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE"
+    return bool(connection.exec_driver_sql(query, (table,)).scalar_one())

@@ -1,56 +1,78 @@
-"""Bulk insert into a staged table of SQLite."""
+"""Bulk insert into a table of SQLite."""
 
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice, repeat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import dialect
 
 from daskae.load.base import TableParts
 from daskae.load.sql.sqlite.session import driver, transaction
 from daskae.load.sql.sqlite.values import to_python
 
 _BATCHES_PER_COMMIT = 20  # other writers get their turn in between
-_VALUES_PER_STATEMENT = 500  # several rows a statement are a fifth faster; old builds of SQLite take 999 values at most
+_VALUES_PER_STATEMENT = 500  # several rows a statement are a third faster; old builds of SQLite take 999 values at most
 
 
 def copy_rows(
-    connection: sa.Connection, stage: str, parts: TableParts, columns: str, batches: Iterator[pa.RecordBatch]
+    connection: sa.Connection,
+    table: str,
+    parts: TableParts,
+    batches: Iterator[pa.RecordBatch],
+    marks: Mapping[str, Any],
 ) -> int:
-    """Insert all rows, a few hundred values a statement and many statements a transaction.
+    """Insert all rows, a few hundred values a statement; return how many.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
-        Outside of a transaction.
-    stage : str
-        The staged table's name, quoted.
+        Within a transaction all is done in it, else in several small ones.
+    table : str
+        The table's name.
     parts : TableParts
         The table the rows are of.
-    columns : str
-        Names of its columns, quoted.
     batches : iterator of pyarrow.RecordBatch
         The rows.
+    marks : mapping of str to object
+        Further columns, with a value that all rows have.
     """
     copied = 0
-    start = f"INSERT INTO {stage} ({columns}) VALUES"
+    insert = _Insert(table, parts.schema.names, marks)
+    inside = driver(connection).in_transaction
     while some := list(islice(batches, _BATCHES_PER_COMMIT)):
-        with transaction(connection):
+        with nullcontext() if inside else transaction(connection):
             for batch in some:
-                values = map(to_python, batch.columns, parts.schema, repeat(parts.name))
-                _insert(connection, start, len(parts.schema), zip(*values, strict=True), batch.num_rows)
+                values = [to_python(*column, parts.name) for column in zip(batch.columns, parts.schema, strict=True)]
+                insert.run(connection, values, batch.num_rows)
                 copied += batch.num_rows
     return copied
 
 
-def _insert(connection: sa.Connection, start: str, width: int, rows: Iterable[tuple[Any, ...]], count: int) -> None:
-    row = f"({', '.join('?' * width)})"
-    several = max(1, _VALUES_PER_STATEMENT // width)
-    values = chain.from_iterable(rows)
-    whole, rest = divmod(count, several)
-    plain = driver(connection)
-    statement = f"{start} {', '.join([row] * several)}"
-    plain.executemany(statement, (tuple(islice(values, several * width)) for _ in range(whole)))
-    if rest:
-        plain.execute(f"{start} {', '.join([row] * rest)}", tuple(values))
+class _Insert:
+    """An INSERT of several rows; the values that all of them have are bound once, behind all others."""
+
+    def __init__(self, table: str, names: Sequence[str], marks: Mapping[str, Any]) -> None:
+        quote = dialect().identifier_preparer.quote_identifier
+        self._start = f"INSERT INTO {quote(table)} ({', '.join(map(quote, (*names, *marks)))}) VALUES "
+        self._width = len(names)
+        self._marks = tuple(marks.values())
+
+    def run(self, connection: sa.Connection, columns: Sequence[Sequence[Any]], count: int) -> None:
+        """Insert rows that come as columns."""
+        several = max(1, _VALUES_PER_STATEMENT // self._width)
+        values = chain.from_iterable(zip(*columns, strict=True))
+        whole, rest = divmod(count, several)
+        plain, size = driver(connection), several * self._width
+        plain.executemany(self._statement(several), ((*islice(values, size), *self._marks) for _ in range(whole)))
+        if rest:
+            plain.execute(self._statement(rest), (*values, *self._marks))
+
+    def _statement(self, rows: int) -> str:
+        first_mark = rows * self._width + 1
+        marks = [f"?{first_mark + number}" for number in range(len(self._marks))]
+        starts = range(1, first_mark, self._width)
+        cells = ([*(f"?{start + place}" for place in range(self._width)), *marks] for start in starts)
+        return self._start + ", ".join(f"({', '.join(row)})" for row in cells)

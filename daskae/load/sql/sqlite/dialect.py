@@ -1,7 +1,7 @@
 """SQLite as a target: the lock is a file beside the database, times are texts, and names have no bounds."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ class SqliteDialect:
     collation = "BINARY"
     stage_prefixes: tuple[str, ...] = ()
     rebuilds_indexes = True
+    adopts = False
     has_isolation_levels = False
     reserved: tuple[str, ...] = ("sqlite_", RESERVED_PREFIX)
 
@@ -113,7 +114,7 @@ class SqliteDialect:
         """Give SQLite's own row number a name; it counts by itself."""
         return sa.Column(POSITION, sa.Integer, primary_key=True, quote=True)
 
-    def moment(self, value: datetime) -> sa.ColumnElement[Any]:
+    def moment(self, value: datetime) -> sa.BindParameter[Any]:
         """Write a time as ISO text."""
         return sa.literal(iso_text(value), sa.Text)
 
@@ -153,11 +154,22 @@ class SqliteDialect:
     def lock_tables(self, session: Session, tables: list[sa.Table]) -> None:
         """Do nothing: a transaction locks the whole file."""
 
-    def copy(self, session: Session, stage: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch]) -> int:
+    def copy(
+        self, session: Session, table: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch],
+        marks: Mapping[str, sa.BindParameter[Any]],
+    ) -> int:  # fmt: skip
         """Insert many rows a statement."""
+        values = {name: mark.value for name, mark in marks.items()}
+        return copy_rows(session.connection, table.name, parts, batches, values)
+
+    def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
+        """Rename the table; SQLite adds no constraints afterwards."""
         quote = self.compiler.identifier_preparer.quote_identifier
-        columns = ", ".join(map(quote, parts.schema.names))
-        return copy_rows(session.connection, quote(stage.name), parts, columns, batches)
+        session.connection.exec_driver_sql(f"ALTER TABLE {quote(stage.name)} RENAME TO {quote(name)}")
+
+    def takes_rows_directly(self, session: Session, name: str) -> bool:
+        """Unless triggers could change the rows: there is one writer, and it writes with one connection."""
+        return not catalog.has_triggers(session.connection, name)
 
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Index the keys, as SQLite joins by nothing else."""

@@ -9,6 +9,8 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+_CACHE_KIB = 16 << 10  # an index over a million keys is sorted in memory of this size, or else in files
+
 
 @contextmanager
 def connect(path: Path, timeout: float, create: bool = False) -> Iterator[sa.Connection]:
@@ -36,6 +38,7 @@ def connect(path: Path, timeout: float, create: bool = False) -> Iterator[sa.Con
             if create and connection.exec_driver_sql("PRAGMA page_count").scalar_one() == 0:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             connection.exec_driver_sql("PRAGMA synchronous = FULL")
+            connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
             yield connection
     finally:
         engine.dispose()

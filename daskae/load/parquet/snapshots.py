@@ -12,14 +12,15 @@
             ledger.jsonl                  the loads whose rows are in this snapshot
             customer_metrics/0f3a99c1-00000.parquet
 
-Readers open ``OUT/customer_metrics/*.parquet``. Who reads several tables and wants them of one load resolves
-``OUT/.daskae/current`` once and reads below that. A snapshot is complete and synced to disk before ``current`` is
-turned to it; a folder under ``snapshots`` with a number above the current one is what a dead run left.
+Readers open ``OUT/customer_metrics/*.parquet``, or ``**/*.parquet`` for a table in folders. Who reads several tables
+and wants them of one load resolves ``OUT/.daskae/current`` once and reads below that. A snapshot is complete and synced
+to disk before ``current`` is turned to it; a folder under ``snapshots`` with a number above the current one is what a
+dead run left.
 """
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from daskae.errors import LoadError
@@ -27,6 +28,7 @@ from daskae.faults import crash_point
 
 HIDDEN = ".daskae"
 LEDGER = "ledger.jsonl"
+SCRATCH = ".scratch"
 
 
 class Snapshots:
@@ -78,12 +80,13 @@ class Snapshots:
         folder.mkdir(parents=True)
         return folder
 
-    def flip(self, folder: Path, tables: Iterable[str]) -> None:
+    def flip(self, folder: Path) -> None:
         """Make a finished snapshot the current one: after this rename all tables are new, before it all are old."""
-        for path in [*folder.iterdir(), folder, self._folders]:
+        for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder, self._folders]:
             sync(path)
-        for table in tables:
-            self._link(table)
+        for table in folder.iterdir():
+            if table.is_dir():
+                self._link(table.name)
         sync(self.root)
         fresh = self.hidden / "current.new"
         fresh.unlink(missing_ok=True)
@@ -115,8 +118,24 @@ class Snapshots:
         return f"{HIDDEN}/current/{table}"
 
 
+def files_folder(table: Path) -> Path:
+    """Return the folder below which the files of a table are: a partitioned one has a folder of its own for them."""
+    inner = [path for path in table.iterdir() if path.is_dir() and "=" not in path.name] if table.is_dir() else []
+    return inner[0] if inner else table
+
+
+def carry_over_tables(current: Path | None, folder: Path, without: Collection[str]) -> None:
+    """Bring the tables of other loads into a new snapshot."""
+    for table in current.iterdir() if current else ():
+        if table.is_dir() and table.name not in without:
+            (folder / table.name).mkdir()
+            for file in table.rglob("*.parquet"):
+                carry_over(file, folder / file.relative_to(table.parent))
+
+
 def carry_over(source: Path, target: Path) -> None:
     """Bring a file into a new snapshot without copying it where the disk allows that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:

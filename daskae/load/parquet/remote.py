@@ -6,34 +6,44 @@
     URL/_daskae/manifest.json                    the ledger, and the files of every table
 
 The manifest is written last, in one request: that is the moment of publishing, so a load is there once; the rule is in
-:mod:`daskae.load.ledger`. Every file, too, is written in one request, so no file is ever half there.
+:mod:`daskae.load.ledger`. Every file, too, is written in one request, so no file is ever half there. No file that the
+manifest names is ever written over: an upsert or a merge writes the files that change under new names, and files in
+which nothing changes stay.
 
 What does not hold here, and does for a local folder:
 
-- A reader that lists ``URL/customer_metrics/*.parquet`` may for a moment see the new files beside the old ones, and
-  after a run that died it sees them until the next publish. A reader that goes by the manifest never does.
+- A reader that lists ``URL/customer_metrics/**/*.parquet`` may for a moment see the new files beside the old ones, so
+  rows twice, and after a run that died it sees them until the next publish. A reader that goes by the manifest never
+  does. Replaced files are removed after the manifest is written, so who read the manifest before that and comes late
+  gets "no such file", and reads it again.
 - There is no lock. Two runs that publish at the same time may each write a manifest; the last one counts.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from daskae.errors import DaskaeError, LoadError
 from daskae.faults import crash_point
-from daskae.load.base import Load, Receipt, TableParts
-from daskae.load.checks import check_files_strategy, check_load
+from daskae.load.base import Load, Receipt, Rejected, TableParts
+from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
-from daskae.load.ledger import Entry, add_entry, find_held, short_id
-from daskae.load.parquet_files import FILE_ROWS, check_older_file, encode, file_schema, write_files
+from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id
+from daskae.load.parquet.older import Older, target_schema
+from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
+from daskae.load.parquet.writing import encode
 
 MANIFEST = "_daskae/manifest.json"
-_OWN_FILE = re.compile(r"[0-9a-f]{8,64}-\d{5,}\.parquet")
+_OWN_FILE = re.compile(r"([^/]+=[^/]*/)*[0-9a-f]{8,64}-\d{5,}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class RemoteParquetSink:
     def preflight(self, load: Load) -> Receipt | None:
         """Check that the target can take the load; see :class:`daskae.load.base.Sink`."""
         check_load(load)
-        check_files_strategy(load)
+        check_files(load)
         with self._translated():
             manifest = self._read_manifest()
             if receipt := self._find_receipt(manifest, load):
@@ -87,45 +97,46 @@ class RemoteParquetSink:
     def publish(self, load: Load) -> Receipt:
         """Make the load visible by writing the manifest; see :class:`daskae.load.base.Sink`."""
         check_load(load)
-        check_files_strategy(load)
+        check_files(load)
         with self._translated():
             manifest = self._read_manifest()
             self._check_tables(manifest, load)
             self._remove_unlisted(manifest, load)
             if receipt := self._find_receipt(manifest, load):
                 return receipt
-            fresh = self._write(load, manifest)
-            crash_point("remote.written")
-            self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
-            crash_point("remote.published")
-            self._remove_unlisted(fresh, load)
-        return self._receipt(load, already=False)
+            return self._publish(load, manifest)
 
-    def _write(self, load: Load, before: Manifest) -> Manifest:
-        stem = short_id(load.load_id, before.loads)
+    def _publish(self, load: Load, before: Manifest) -> Receipt:
+        began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
+        with tempfile.TemporaryDirectory(prefix="daskae-") as scratch:
+            written = {parts.name: self._write(load, parts, before, Path(scratch)) for parts in load.tables}
+        *others, entry = add_entry(before.loads, load)
+        entry = entry_of(entry, written, started_at)
+        names = {name: [*table.kept, *table.written] for name, table in written.items()}
+        fresh = Manifest([*others, entry], {**before.tables, **names})
+        crash_point("remote.written")
+        self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
+        crash_point("remote.published")
+        self._remove_unlisted(fresh, load)
+        rejected = tuple(found for table in written.values() for found in table.rejected)
+        return self._receipt(entry, False, rejected, time.monotonic() - began)
 
-        def put(name: str, number: int, table: pa.Table) -> None:
+    def _write(self, load: Load, parts: TableParts, before: Manifest, scratch: Path) -> Written:
+        def put(name: str, table: pa.Table) -> None:
             buffer = pa.BufferOutputStream()
             encode(table, buffer)
-            self._files.pipe_file(self._path(name, _file_name(stem, number)), buffer.getvalue().to_pybytes())
+            path = self._path(parts.name, name)
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._files.pipe_file(path, buffer.getvalue().to_pybytes())
+            crash_point("remote.writing")
 
-        write_files(load, put)
-        tables = dict(before.tables)
-        for parts in load.tables:
-            kept = tables.get(parts.name, []) if load.strategy == "append" else []
-            own = [_file_name(stem, number) for number in range(max(1, -(-parts.rows // FILE_ROWS)))]
-            tables[parts.name] = [name for name in kept if not name.startswith(f"{stem}-")] + own
-        return Manifest(add_entry(before.loads, load), tables)
+        return write_table(load, parts, self._older(before, parts.name), first_file(load, before.loads), scratch, put)
+
+    def _older(self, manifest: Manifest, table: str) -> Older:
+        return Older(manifest.tables.get(table, []), lambda name: self._files.open(self._path(table, name)))
 
     def _check_tables(self, manifest: Manifest, load: Load) -> None:
         for parts in load.tables:
-            if "/" in parts.name or parts.name.startswith((".", "_daskae")):
-                raise LoadError(
-                    "a table has a name that cannot be a folder",
-                    where=f"table {parts.name}",
-                    allowed="a name without / and not starting with a point or _daskae",
-                )
-            schema = file_schema(parts)
             if foreign := [name for name in self._list(parts.name) if not _OWN_FILE.fullmatch(name)]:
                 raise LoadError(
                     "something that daskae did not write is in the place of an output table",
@@ -133,15 +144,8 @@ class RemoteParquetSink:
                     got=", ".join(sorted(foreign)[:5]),
                     hint="move it away, or choose another target",
                 )
-            if load.strategy == "append":
-                self._check_older(manifest, load, parts, schema)
-
-    def _check_older(self, manifest: Manifest, load: Load, parts: TableParts, schema: pa.Schema) -> None:
-        stem = short_id(load.load_id, manifest.loads)
-        others = [name for name in manifest.tables.get(parts.name, []) if not name.startswith(f"{stem}-")]
-        for name in others[:1]:
-            with self._files.open(self._path(parts.name, name)) as older:
-                check_older_file(older, schema, parts)
+            stem = short_id(load.load_id, manifest.loads)
+            target_schema(load, parts, self._older(manifest, parts.name), stem)
 
     def _remove_unlisted(self, manifest: Manifest, load: Load) -> None:
         """Remove files of the load's tables that the manifest does not name: replaced ones, and those of dead runs."""
@@ -157,11 +161,13 @@ class RemoteParquetSink:
             return None
         # A file too many counts as well: plain readers see it until a publish removes it.
         there = all(set(manifest.tables[name]) == set(self._list(name)) for name in entry.tables)
-        return self._receipt(load, already=True, rows=entry.tables) if there else None
+        return self._receipt(entry, already=True) if there else None
 
-    def _receipt(self, load: Load, already: bool, rows: Mapping[str, int] | None = None) -> Receipt:
-        rows = rows or {parts.name: parts.rows for parts in load.tables}
-        return Receipt(load.load_id, already, dict(rows), {name: f"{self._target}/{name}" for name in rows})
+    def _receipt(
+        self, entry: Entry, already: bool, rejected: tuple[Rejected, ...] = (), seconds: float = 0.0
+    ) -> Receipt:  # fmt: skip
+        targets = {name: f"{self._target}/{name}" for name in entry.tables}
+        return entry.receipt(already, targets, rejected, seconds)
 
     def _read_manifest(self) -> Manifest:
         try:
@@ -170,12 +176,13 @@ class RemoteParquetSink:
             return Manifest()
 
     def _list(self, table: str) -> list[str]:
+        """List the files of a table by their names below its folder."""
+        own = self._path(table).strip("/")
         try:
-            found = [str(path).rstrip("/") for path in self._files.ls(self._path(table), detail=False)]
+            found = [str(path).strip("/") for path in self._files.find(self._path(table))]
         except FileNotFoundError:
             return []
-        own = self._path(table).rstrip("/")
-        return [path.rsplit("/", 1)[-1] for path in found if path.lstrip("/") != own.lstrip("/")]
+        return [path.rpartition(f"{own}/")[2] for path in found if path != own]
 
     def _path(self, *names: str) -> str:
         return "/".join((self._root, *names))
@@ -194,7 +201,3 @@ class RemoteParquetSink:
                 got=f"{type(error).__name__}: {mask_secrets(str(error))}",
                 hint="check the URL, the credentials and the network, then run the same command again",
             ) from error
-
-
-def _file_name(stem: str, number: int) -> str:
-    return f"{stem}-{number:05d}.parquet"

@@ -1,0 +1,200 @@
+"""The Parquet sink for a local folder: all tables of a load become visible by one rename.
+
+Every load makes a new snapshot: files in which nothing changes are hard links to those that were there, rows of the
+others are written anew; :mod:`.tables` decides that. Tables of other loads are carried along. Each snapshot carries the
+ledger, so rows and ledger change in the same rename and a load is there once; :mod:`daskae.load.ledger` has the rule
+and :mod:`.snapshots` the layout.
+
+What a reader on the same machine may rely on, while any number of loads is published:
+
+- ``OUT/customer_metrics/*.parquet``, or ``**/*.parquet`` for a table in folders, gives the rows of one load, never of
+  two and never a part. New files have names of their own, so who listed the table before a publish and opens the files
+  after it gets "no such file" for one that changed, and lists again.
+- The snapshot before the current one stays, so open files and resolved paths remain good for one publish more.
+- Who wants several tables of one load resolves ``OUT/.daskae/current`` once, and reads below that.
+
+A table in folders has one folder more above them, named after the snapshot that last changed it
+(``OUT/customer_metrics/7-0f3a99c1/cohort_month=2011-12-01/0f3a99c1-00000.parquet``): folders are listed one after the
+other, and a list that was begun before a publish must not be finished in the files of the next load.
+
+On a network file system the same holds where its rename is atomic and its clients do not cache links (NFS may serve the
+old snapshot for some seconds). Object stores have their own sink, :mod:`.remote`.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from daskae.errors import LoadError
+from daskae.faults import crash_point
+from daskae.load.base import Load, Receipt, Rejected, TableParts
+from daskae.load.checks import check_load
+from daskae.load.failures import translated
+from daskae.load.ledger import Entry, add_entry, find_held, iso_text, rewritten_since, short_id
+from daskae.load.lock import publisher_lock
+from daskae.load.parquet.older import Older, target_schema
+from daskae.load.parquet.snapshots import (
+    LEDGER,
+    SCRATCH,
+    Snapshots,
+    carry_over,
+    carry_over_tables,
+    files_folder,
+    sync,
+)
+from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
+from daskae.load.parquet.writing import encode
+
+
+class ParquetSink:
+    """Publish loads as Parquet files into a local folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it is created when the first load is published.
+    timeout : float, default 30
+        Seconds to wait for another publisher before :class:`~daskae.errors.TargetBusyError`.
+    """
+
+    def __init__(self, folder: Path, timeout: float = 30.0) -> None:
+        self._target = str(folder)
+        # Two names of one folder must lead to one lock.
+        self._snapshots = Snapshots(folder.resolve())
+        self._timeout = timeout
+
+    def preflight(self, load: Load) -> Receipt | None:
+        """Check that the folder can take the load; see :class:`daskae.load.base.Sink`."""
+        check_load(load)
+        check_files(load)
+        with translated(self._target):
+            self._check_place()
+            current = self._snapshots.current()
+            if receipt := self._find_receipt(current, load):
+                return receipt
+            self._check_tables(current, load)
+        return None
+
+    def publish(self, load: Load) -> Receipt:
+        """Make the load visible by one rename; see :class:`daskae.load.base.Sink`."""
+        check_load(load)
+        check_files(load)
+        with translated(self._target):
+            self._check_place()
+            self._snapshots.hidden.mkdir(parents=True, exist_ok=True)
+            with publisher_lock(self._snapshots.hidden / "lock", self._timeout, self._target):
+                current = self._snapshots.current()
+                if receipt := self._find_receipt(current, load):
+                    return receipt
+                self._check_tables(current, load)
+                return self._publish(load, current)
+
+    def _publish(self, load: Load, current: Path | None) -> Receipt:
+        began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
+        entries = _read_ledger(current)
+        first = first_file(load, entries)
+        folder = self._snapshots.start(short_id(load.load_id, entries))
+        try:
+            crash_point("parquet.started")
+            carry_over_tables(current, folder, {parts.name for parts in load.tables})
+            written = {parts.name: _write(load, parts, current, folder, first) for parts in load.tables}
+            *others, entry = add_entry(entries, load)
+            entry = entry_of(entry, written, started_at)
+            _write_ledger(folder, [*others, entry])
+            crash_point("parquet.written")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._snapshots.flip(folder)
+        crash_point("parquet.flipped")
+        with suppress(OSError):  # the load is published; what cannot be removed is removed by the next run
+            self._snapshots.sweep()
+        rejected = tuple(found for table in written.values() for found in table.rejected)
+        return self._receipt(entry, False, rejected, time.monotonic() - began)
+
+    def _check_place(self) -> None:
+        place = self._snapshots.root
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise LoadError("the output folder is a file", where=str(place), hint="choose another folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise LoadError(
+                "the output folder cannot be written", where=str(place), hint="give write access, or choose another"
+            )
+
+    def _check_tables(self, current: Path | None, load: Load) -> None:
+        stem = short_id(load.load_id, _read_ledger(current))
+        for parts in load.tables:
+            target_schema(load, parts, _older(current, parts.name), stem)
+        self._snapshots.check_links(parts.name for parts in load.tables)
+
+    def _find_receipt(self, current: Path | None, load: Load) -> Receipt | None:
+        entries = _read_ledger(current)
+        entry = find_held(entries, load)
+        if entry is None or current is None:
+            return None
+        rewritten = rewritten_since(entries, entry)
+        for name, rows in entry.tables.items():
+            if not (self._snapshots.root / name).is_dir():
+                return None
+            older = _older(current, name)
+            if any(older.is_damaged(file) for file in older.names):
+                return None
+            if name not in rewritten and sum(older.rows_of(file, load.load_id) for file in older.names) != rows:
+                return None
+        return self._receipt(entry, already=True)
+
+    def _receipt(
+        self, entry: Entry, already: bool, rejected: tuple[Rejected, ...] = (), seconds: float = 0.0
+    ) -> Receipt:  # fmt: skip
+        targets = {name: str(Path(self._target) / name) for name in entry.tables}
+        return entry.receipt(already, targets, rejected, seconds)
+
+
+def _older(current: Path | None, name: str) -> Older:
+    """Describe the files of a table as readers see them."""
+    place = files_folder(current / name) if current else Path()
+    names = sorted(path.relative_to(place).as_posix() for path in place.rglob("*.parquet")) if current else []
+    return Older(names, lambda file: nullcontext(place / file))
+
+
+def _write(load: Load, parts: TableParts, current: Path | None, folder: Path, first: str) -> Written:
+    older = _older(current, parts.name)
+    place = folder / parts.name
+    place.mkdir()
+    if parts.partition_by:
+        place = place / folder.name  # see the module's text
+        place.mkdir()
+
+    def put(name: str, table: pa.Table) -> None:
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encode(table, str(path))
+        sync(path)
+        crash_point("parquet.writing")
+
+    written = write_table(load, parts, older, first, folder / SCRATCH, put)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for name in written.kept:
+        with older.open_file(name) as source:
+            carry_over(source, place / name)
+    return written
+
+
+def _read_ledger(current: Path | None) -> list[Entry]:
+    if current is None:
+        return []
+    return [Entry.from_json(line) for line in (current / LEDGER).read_text(encoding="utf-8").splitlines()]
+
+
+def _write_ledger(folder: Path, entries: Sequence[Entry]) -> None:
+    path = folder / LEDGER
+    path.write_text("".join(entry.to_json() + "\n" for entry in entries), encoding="utf-8")
+    sync(path)

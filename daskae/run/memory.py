@@ -1,0 +1,167 @@
+"""What a task will need, as named terms in bytes: measured on the first records of the input, before anything is run.
+
+The factors are measured on generated orders and hold with a margin, see ``tests/laws/test_memory.py``: text, cells and
+their checked copies are there at once; accepted rows take eight times their bytes while they are sorted and written,
+as short texts are kept in views of 16 bytes; a bucket takes six times its bytes while it is grouped, most of it for
+sums of 128 bits and for memory that the allocators have not given back yet.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from daskae.errors import DaskaeError
+from daskae.monitor.memory import current_rss
+from daskae.partition import PartitionRef, Segment
+from daskae.read.csv import WINDOW
+from daskae.read.parquet import BATCH_ROWS
+from daskae.read.reader import read_segments
+from daskae.run.inputs import Source
+from daskae.stages.map import FLUSH_BYTES, to_units
+from daskae.stages.spec import Spec
+from daskae.validate.check import check_batch
+
+_IDLE = 200 << 20
+"""A worker with its libraries before its first task: 191 MiB (measured)."""
+_SAMPLE = 1 << 20
+_WINDOW_FACTOR, _ROWS_FACTOR, _BUCKET_FACTOR = 4, 8, 6
+_BUCKET_BASE = 128 << 20
+"""Buffers of the smallest bucket, and the states of its customers, which are held whole."""
+_LEAST = 1 << 20
+"""Exchange bytes of a bucket that are held at once, whatever the limit."""
+_CELL = 20
+"""Bytes of a text cell beside its text: Arrow's offset and Polars' view."""
+_HASHES = 20
+"""Bytes of hashes, numbers and keys beside the kept columns of a row."""
+
+
+@dataclass(frozen=True)
+class MemoryTerm:
+    """One term of a task's projected memory."""
+
+    name: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What a byte of input becomes."""
+
+    cells: float
+    """Bytes of cells, as read."""
+    kept: float
+    """Bytes of rows that go to the exchange."""
+    batch: int
+    """Input bytes that are parsed at once."""
+
+
+def stored_to_text(segment: Segment) -> int:
+    """Text bytes behind one stored byte, roughly."""
+    if segment.kind == "parquet":
+        return 4
+    return 6 if segment.compression else 1
+
+
+def measure(source: Source, spec: Spec) -> Expansion:
+    """Read and check the first records of the largest segment, and see how large they become.
+
+    What cannot be read is left to the task that will say so; an expansion as of generated orders is assumed then.
+    """
+    largest = max(source.segments, key=lambda segment: segment.nbytes, default=None)
+    usual = Expansion(2.0, 1.0, WINDOW)
+    if largest is None or largest.kind == "sql":
+        return usual
+    if largest.kind == "csv" and not largest.compression:
+        head = replace(largest, end=min(largest.end, largest.start + _SAMPLE), corrections="")
+    else:
+        head = replace(largest, corrections="")
+    try:
+        batch = next(iter(read_segments([head], spec.dialect, spec.columns_to_read)))
+        columns = [name for name in spec.checked_columns if name in spec.contract.names]
+        checked = check_batch(batch, spec.contract, (), columns)
+    except (DaskaeError, StopIteration):
+        return usual
+    sizes = [to_units(column).estimated_size() for column in checked.accepted.get_columns()]
+    places = _CELL * batch.cells.width * batch.cells.height
+    cells, kept = int(batch.cells.estimated_size()) + places, sum(sizes) + _HASHES * len(checked.rows)
+    accepted = max(1, len(checked.rows)) / max(1, batch.count)
+    if largest.kind == "csv" and not largest.compression:
+        read = max(1, head.end - head.start)
+        return Expansion(cells / read, kept / read / accepted, WINDOW)
+    # How many stored bytes the batch took cannot be seen: text takes about as much as its cells.
+    rows = BATCH_ROWS if largest.kind == "parquet" else batch.count
+    nbytes = max(1, cells)
+    return Expansion(1.0, kept / nbytes / accepted, max(1, nbytes * rows // max(1, batch.count)))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The memory of a run's tasks."""
+
+    expansion: Expansion
+    reserved: int
+    largest: float
+    """Text bytes of the largest partition; infinite where some are compressed, for how far cannot be seen."""
+    bucket: int
+    """Exchange bytes of a bucket, where customers are spread evenly."""
+    total: int
+    """Exchange bytes of all buckets."""
+    held: int
+    """Bytes of dimensions that a process holds whole."""
+    at_once: int
+    """Tasks that share a process."""
+
+    @property
+    def _batch(self) -> int:
+        return int(min(self.expansion.batch, max(self.largest, 1)))
+
+    @property
+    def _window(self) -> int:
+        return int(self._batch * (2 + _WINDOW_FACTOR * self.expansion.cells))
+
+    def terms(self, most_bytes: int = 0, flush_bytes: int = FLUSH_BYTES) -> tuple[MemoryTerm, ...]:
+        """Name what a process needs while the stage that needs most is run.
+
+        ``most_bytes`` is as in a reduce task, ``flush_bytes`` as in a map task.
+        """
+        kept, window = self.expansion.kept, self._window
+        rows = int(_ROWS_FACTOR * min(kept * self.largest, flush_bytes + kept * self._batch))
+        bucket = _BUCKET_BASE + _BUCKET_FACTOR * (most_bytes or self.bucket)
+        shared = f", {self.at_once} at once"
+        if window + rows >= bucket:
+            stage = [
+                MemoryTerm(f"text and cells while they are checked{shared}", self.at_once * window),
+                MemoryTerm(f"rows of a partition until they are written{shared}", self.at_once * rows),
+            ]
+        else:
+            stage = [MemoryTerm(f"rows of a bucket while they are grouped{shared}", self.at_once * bucket)]
+        held = [MemoryTerm("dimensions that steps look up", 3 * self.held)] if self.held else []
+        return (MemoryTerm("the process with its libraries, measured", self.reserved), *stage, *held)
+
+    def flush_bytes(self, allowed: int | None) -> int:
+        """Return how many bytes of accepted rows a map task may hold before it writes them."""
+        if allowed is None:
+            return FLUSH_BYTES
+        room = (allowed - self.reserved - 3 * self.held) // self.at_once - self._window
+        return max(_LEAST, min(FLUSH_BYTES, int(room / _ROWS_FACTOR - self.expansion.kept * self._batch)))
+
+    def most_bucket_bytes(self, allowed: int | None) -> int:
+        """Return how many exchange bytes of a bucket a task may hold; a larger one is reduced a part at a time."""
+        wanted = max(2 * self.bucket, 16 << 20)
+        if allowed is not None:
+            room = (allowed - self.reserved - 3 * self.held) // self.at_once - _BUCKET_BASE
+            wanted = min(wanted, int(room / _BUCKET_FACTOR))
+        return max(_LEAST, min(wanted, self.total))
+
+
+def project(
+    refs: Sequence[PartitionRef], source: Source, buckets: int, spec: Spec, expansion: Expansion, at_once: int
+) -> Projection:
+    """Put together what decides a task's memory."""
+    compressed = any(segment.compression for segment in source.segments)
+    sizes = (ref.nbytes * max(stored_to_text(segment) for segment in ref.segments) for ref in refs)
+    largest = math.inf if compressed else max(sizes, default=0)
+    total = math.ceil(expansion.kept * sum(segment.nbytes * stored_to_text(segment) for segment in source.segments))
+    held = sum(lookup.nbytes for lookup in spec.steps.lookups if not lookup.is_late)
+    reserved = max(_IDLE, current_rss())
+    return Projection(expansion, reserved, largest, total // buckets, total, held, at_once)

@@ -1,0 +1,173 @@
+"""What can be done to a publish at any of its crash points, and the targets that it can be done to.
+
+A fault harms a publish that stands still at a crash point, lets it go on or not, and leaves things so that the same
+command can be run again. The matrix in test_fault_matrix.py loops over all points that a publish passes, by number, so
+a new crash point is in it by being there.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from daskae.load.base import Load, LoadOptions, Sink, Strategy
+
+from .building import A, B, build_load, shop
+from .databases import Database, Folder, Target, schema_of_its_own
+from .processes import StoppedPublish
+from .proxy import CuttingProxy, cutting_proxy
+from .server import Server
+
+STRATEGIES: tuple[Strategy, ...] = ("replace", "append", "upsert", "merge")
+BUSY_TIMEOUT = 0.3
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A fresh target and what may be done around it."""
+
+    target: Target
+    url: str
+    """What the disturbed publish gets; it may lead through a proxy."""
+    server: Server | None = None
+    proxy: CuttingProxy | None = None
+
+    def sink(self) -> Sink:
+        return self.target.sink()
+
+
+def two_loads(folder: Path, strategy: Strategy) -> tuple[Load, Load]:
+    """One that is there, and one that is disturbed: it changes, adds and takes away, in two tables."""
+    first = build_load(folder / "first", A, shop("north", 40))
+    second = build_load(folder / "second", B, shop("south", 30), strategy)
+    return first, replace(second, options=LoadOptions(on_missing="flag" if strategy == "merge" else "keep"))
+
+
+def state(target: Target) -> dict[str, Any]:
+    """All rows, all names, and what the ledger says of the loads that are there."""
+    if isinstance(target, Folder):
+        entries = [(e.load_id, e.run_id, e.strategy, e.status, e.tables, e.changes) for e in target.entries()]
+    else:
+        columns = "load_id, run_id, strategy, status, tables, changes"
+        entries = target.query(f"SELECT {columns} FROM _daskae_loads WHERE status <> 'failed' ORDER BY sequence")
+    tables = {name: target.rows(name, metadata=True) for name in ("customer_metrics", "kpis")}
+    return {"names": target.names(), "ledger": entries, **tables}
+
+
+@contextmanager
+def sqlite_site(folder: Path) -> Iterator[Site]:
+    url = f"sqlite:///{folder}/{next(_numbers)}.db"
+    yield Site(Database("sqlite", url, url), url)
+
+
+@contextmanager
+def parquet_site(folder: Path) -> Iterator[Site]:
+    target = Folder(f"{folder}/out-{next(_numbers)}")
+    yield Site(target, target.url)
+
+
+@contextmanager
+def postgresql_site(server: Server) -> Iterator[Site]:
+    """A schema, and a proxy in front of it that this process can cut."""
+    with (
+        schema_of_its_own(server.url, f"daskae_faults_{os.getpid()}_{next(_numbers)}") as database,
+        cutting_proxy(*server.address) as proxy,
+    ):
+        yield Site(database, through(database, proxy), server, proxy)
+
+
+def through(database: Database, proxy: CuttingProxy) -> str:
+    """The URL of a database by way of a proxy."""
+    return sa.make_url(database.url).set(port=proxy.port).render_as_string(hide_password=False)
+
+
+Harm = Callable[[Site, StoppedPublish], None]
+
+
+def kill_driver(site: Site, publish: StoppedPublish) -> None:
+    publish.kill()
+
+
+def kill_server(site: Site, publish: StoppedPublish) -> None:
+    """The server dies at once with all its processes, and is back when the same command is run again."""
+    assert site.server
+    site.server.kill()
+    failure = publish.failure()
+    site.server.start()
+    assert_said(failure)
+
+
+def restart_server(site: Site, publish: StoppedPublish) -> None:
+    """The server dies and is back before the publish notices."""
+    assert site.server
+    site.server.kill()
+    site.server.start()
+    assert_said(publish.failure())
+
+
+def kill_backend(site: Site, publish: StoppedPublish) -> None:
+    """One process of the server dies, so the server ends all sessions and recovers."""
+    assert site.server
+    for pid in _sessions(site):
+        os.kill(pid, 9)
+    assert_said(publish.failure())
+    site.server.wait()
+
+
+def end_session(site: Site, publish: StoppedPublish) -> None:
+    for pid in _sessions(site):
+        with closing(psycopg.connect(site.target.url.partition("?")[0], autocommit=True)) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+    assert_said(publish.failure())
+
+
+def cut_connection(site: Site, publish: StoppedPublish) -> None:
+    assert site.proxy
+    site.proxy.cut()
+    assert_said(publish.failure())
+
+
+def lock_database(site: Site, publish: StoppedPublish) -> None:
+    """Somebody else takes what the publish needs, as far as it can be had, and keeps it for longer than is waited."""
+    if isinstance(site.target, Database) and site.target.name == "sqlite":
+        with closing(sqlite3.connect(site.url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:  # the publish has it
+                assert_said(publish.failure())
+                return
+            assert_said(publish.failure())
+            other.execute("ROLLBACK")
+        return
+    with closing(psycopg.connect(site.target.url.partition("?")[0])) as other:
+        other.execute(f"SET search_path = {site.target.url.rpartition('=')[2]}")
+        try:
+            other.execute("LOCK TABLE customer_metrics, kpis IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+        except psycopg.errors.LockNotAvailable:
+            other.rollback()
+        assert_said(publish.failure())
+        other.rollback()
+
+
+def assert_said(failure: str) -> None:
+    """Whatever a publish fails with, it names the target and the next step, and neither a password nor a lock."""
+    if failure:
+        assert "next:" in failure
+        assert "where:" in failure
+    assert "sesame" not in failure
+    assert "database is locked" not in failure
+
+
+def _sessions(site: Site) -> list[int]:
+    """Processes of the server that work for the publish."""
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'daskae' AND datname = current_database()"
+    with closing(psycopg.connect(site.target.url.partition("?")[0], autocommit=True)) as connection:
+        return [pid for (pid,) in connection.execute(query)]
