@@ -34,9 +34,21 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
+CHANGES = (append, replace, rewrite, cut, remove)
 # The plan is made; one part is read; all are read; only the publish is left.
-@pytest.mark.parametrize("change", [append, replace, rewrite, cut, remove], ids=lambda change: change.__name__)
-@pytest.mark.parametrize("moment", ["turn.taken", "exchange.after_commit", "quarantine.shared", "turn.published"])
+MOMENTS = ("turn.taken", "exchange.after_commit", "quarantine.shared", "turn.published")
+QUICK = {("turn.taken", append), ("exchange.after_commit", replace), ("quarantine.shared", cut)}
+CASES = [
+    pytest.param(
+        moment, change, id=f"{moment}-{change.__name__}",
+        marks=[] if moment == "turn.published" or (moment, change) in QUICK else [pytest.mark.slow],
+    )
+    for moment in MOMENTS
+    for change in CHANGES
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("moment", "change"), CASES)
 def test_an_input_that_changes_during_the_run(
     moment: str, change: Callable[[Path], None], calm: Calm, tmp_path: Path
 ) -> None:
