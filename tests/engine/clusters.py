@@ -78,20 +78,26 @@ class Cluster:
         """Where the scheduler listens."""
         return str(json.loads(self.file.read_text())["address"])
 
-    def worker(self, name: str, host: str = "", before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def worker(
+        self, name: str, host: str = "", before: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start one more worker."""
         return self.start(
             "worker", "--name", name, "--nthreads", "1", "--memory-limit", self._memory,
             "--host", host or self._host,
             "--local-directory", str(self._folder), "--dashboard-address", "127.0.0.1:0",
-            before=before,
+            before=before, **environment,
         )  # fmt: skip
 
-    def start(self, role: str, *options: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(
+        self, role: str, *options: str, before: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start a process of the cluster in an empty folder, so that it can import what is installed and no more."""
         command = [*before, sys.executable, "-m", "dask", role, "--scheduler-file", str(self.file), *options]
         with (self._folder / f"{role}.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=self._folder, env=self._environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, cwd=self._folder, env={**self._environment, **environment}, stdout=log, stderr=log
+            )
         self._processes.append(process)
         return process
 
