@@ -14,7 +14,7 @@ from daskae.faults import crash_point
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
-from daskae.run.memory import MemoryTerm, measure, project, stored_to_text
+from daskae.run.memory import MemoryTerm, project, stored_to_text
 from daskae.run.privacy import personal_columns
 from daskae.run.references import with_references
 from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
@@ -89,7 +89,7 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
     at_once = (settings.workers or cores()) if engine == INLINE else 1
-    projection = project(refs, source, buckets, spec, measure(source, spec), at_once)
+    projection = project(refs, source, buckets, spec, at_once)
     workers = settings.workers
     if engine == LOCAL:
         workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
