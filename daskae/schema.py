@@ -94,17 +94,17 @@ def sql_expression(text: str, where: str) -> pl.Expr:
         raise SettingsError("not a usable SQL expression", where, text, hint=str(error).splitlines()[0][:200]) from None
     if not expression.meta.eq(expression.meta.undo_aliases()):
         raise SettingsError("an expression must not name its result", where, text, hint="is an operator missing?")
+    if looks_beyond_row(expression):
+        raise SettingsError(
+            "an expression may look at its own row only", where, text, "no aggregate, window or subquery",
+            "what needs many rows is a metric",
+        )  # fmt: skip
     if "Selector" in _words(json.loads(expression.meta.serialize(format="json"))):
         raise SettingsError("an expression must name its columns", where, text, "no pattern that stands for columns")
     if _CLOCK.search(_QUOTED.sub("''", text)):
         raise SettingsError(
             "an expression must not look at the clock", where, text, "values that are the same tomorrow",
             "give the date as a text, or use a freshness rule",
-        )  # fmt: skip
-    if looks_beyond_row(expression):
-        raise SettingsError(
-            "an expression may look at its own row only", where, text, "no aggregate, window or subquery",
-            "what needs many rows is a metric",
         )  # fmt: skip
     return expression
 
