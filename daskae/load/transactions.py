@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from daskae.errors import SettingsError
+from daskae.errors import LoadError, SettingsError
 from daskae.load.targets import open_dialect
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
@@ -44,7 +44,8 @@ class Savepoint:
 class Transaction:
     """An open transaction."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, savepoints: bool = True) -> None:
+        self._savepoints = savepoints
         self.connection = connection
         """For all that SQLAlchemy can do; it must not commit or roll back."""
         self._numbers = count(1)
@@ -58,7 +59,15 @@ class Transaction:
 
     @contextmanager
     def savepoint(self) -> Iterator[Savepoint]:
-        """Set a savepoint; an error in the body undoes what the body did."""
+        """Set a savepoint; an error in the body undoes what the body did.
+
+        Raises
+        ------
+        LoadError
+            On DuckDB, which has none.
+        """
+        if not self._savepoints:
+            raise LoadError("this database has no savepoints", hint="do it in a transaction of its own")
         point = Savepoint(self.connection, f"daskae_{next(self._numbers)}")
         self.connection.exec_driver_sql(f"SAVEPOINT {point._name}")
         try:
@@ -78,9 +87,10 @@ def open_transaction(
     Parameters
     ----------
     url : str
-        ``sqlite:///file.db`` or ``postgresql://user@host/database``.
+        ``sqlite:///file.db``, ``postgresql://user@host/database`` or that of any other database a load can go to.
+        MariaDB commits what was done so far before every CREATE, ALTER and DROP.
     isolation : {"read committed", "repeatable read", "serializable"}, optional
-        Isolation level; the database's own unless given. SQLite is always serializable.
+        Isolation level; the database's own unless given. SQLite is always serializable, DuckDB a snapshot.
     timeout : float, default 30
         Seconds to wait for other writers.
 
@@ -95,13 +105,15 @@ def open_transaction(
     """
     dialect = open_dialect(url, timeout)
     if dialect is None:
-        raise SettingsError("a transaction needs a database", got=url.partition(":")[0], allowed="sqlite, postgresql")
+        raise SettingsError(
+            "a transaction needs a database", got=url.partition(":")[0], allowed="sqlite, postgresql, mariadb, duckdb"
+        )
 
     @contextmanager
     def run() -> Iterator[Transaction]:
         with dialect.translated(), dialect.connecting() as connection, dialect.transaction(connection):
             if isolation and dialect.has_isolation_levels:
                 connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
-            yield Transaction(connection)
+            yield Transaction(connection, dialect.has_savepoints)
 
     return run()

@@ -1,4 +1,4 @@
-"""Databases for the tests: a SQLite file, and a schema of a PostgreSQL server that is started once."""
+"""Databases for the tests: files, and databases of servers that are started once."""
 
 import os
 import uuid
@@ -9,10 +9,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from .databases import Database, Folder, Target, schema_of_its_own
+from .databases import Database, Folder, Target, database_of_its_own, schema_of_its_own
+from .mariadb_server import mariadb_server, why_not
 from .server import postgresql_server
 
 _URL = os.environ.get("DASKAE_TEST_POSTGRES_URL")
+_MARIADB_URL = os.environ.get("DASKAE_TEST_MARIADB_URL")
 _numbers = count()
 
 
@@ -32,6 +34,24 @@ def postgresql(postgresql_url: str) -> Iterator[Database]:
         yield database
 
 
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    """The URL of a MariaDB server whose user may make databases: of the environment, else one of the tests' own."""
+    if _MARIADB_URL:
+        yield _MARIADB_URL
+    elif reason := why_not():
+        pytest.skip(reason)
+    else:
+        with mariadb_server() as server:
+            yield server
+
+
+@pytest.fixture
+def mariadb(mariadb_url: str) -> Iterator[Database]:
+    with database_of_its_own(mariadb_url, f"daskae_test_{os.getpid()}_{next(_numbers)}") as database:
+        yield database
+
+
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Database:
     path = tmp_path / "target" / "metrics.db"
@@ -39,7 +59,48 @@ def sqlite(tmp_path: Path) -> Database:
     return Database("sqlite", f"sqlite:///{path}", f"sqlite:///{path}")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
+def duckdb(tmp_path: Path) -> Database:
+    path = tmp_path / "target" / "metrics.db"
+    path.parent.mkdir()
+    return Database("duckdb", f"duckdb:///{path}", f"duckdb:///{path}")
+
+
+@pytest.fixture
+def portable(tmp_path: Path) -> Database:
+    """SQLite by nothing but what every database of SQLAlchemy has."""
+    path = tmp_path / "target" / "metrics.db"
+    path.parent.mkdir()
+    return Database("portable", f"portable+sqlite:///{path}", f"sqlite:///{path}")
+
+
+_FIRST, _OTHERS = ("sqlite", "postgresql"), ("mariadb", "duckdb", "portable")
+# Written for the first two: they look into catalogues, or widen types, which the others do not.
+_OF_TWO = ("test_drift", "test_what_hangs_on_a_table", "test_load_settings", "test_ways", "test_memory")
+# Long tests over every database: a few of them run by default on the others, all of them in CI.
+_LONG = ("test_job", "test_faults", "test_at_once", "test_names")
+_QUICK = ("brings_new_customers", "polling_reader", "another_publisher", "mariadb-append", "columns_are_added")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what takes a ``database`` on each of them in turn."""
+    if "database" in metafunc.fixturenames:
+        names = _FIRST if metafunc.module.__name__.rpartition(".")[2] in _OF_TWO else (*_FIRST, *_OTHERS)
+        metafunc.parametrize("database", names, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long tests on databases beside the first two as slow."""
+    for item in items:
+        if Path(__file__).parent not in item.path.parents or item.path.stem not in _LONG:
+            continue
+        other = any(name in item.name.partition("[")[2].rstrip("]").split("-") for name in _OTHERS)
+        if other and not any(name in item.name for name in _QUICK):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
 def database(request: pytest.FixtureRequest) -> Database:
     """Each of the databases in turn."""
     found: Database = request.getfixturevalue(request.param)
@@ -61,7 +122,7 @@ def memory() -> Iterator[Folder]:
         files.rm(root, recursive=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "folder", "memory"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "duckdb", "portable", "folder", "memory"])
 def target(request: pytest.FixtureRequest) -> Target:
     """Each kind of target in turn."""
     found: Target = request.getfixturevalue(request.param)

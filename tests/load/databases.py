@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from daskae.load.base import METADATA_COLUMNS, Sink
 from daskae.load.ledger import Entry
 from daskae.load.parquet.remote import Manifest
+from daskae.load.sql.duckdb.dialect import DuckdbDialect
 from daskae.load.targets import open_sink
 
 
@@ -30,13 +31,31 @@ class Database:
     plain_url: str
     """What SQLAlchemy takes."""
 
+    @property
+    def ddl_around(self) -> bool:
+        """Whether tables are made before the transaction that fills them."""
+        return self.name in ("mariadb", "portable")
+
+    @property
+    def ours_by_index(self) -> bool:
+        """Whether an index on the keys shows whose rows are; where it does, there are savepoints, too."""
+        return self.name not in ("duckdb", "portable")
+
+    def can_name(self, name: str) -> bool:
+        """Whether it can have a table or a column of this name."""
+        return self.name != "mariadb" or (not name[-1].isspace() and max(name) < "\U00010000")
+
     def sink(self, timeout: float = 30.0) -> Sink:
         return open_sink(self.url, timeout)
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
         """Open a connection in which each statement commits by itself."""
-        arguments = {"check_same_thread": False} if self.name == "sqlite" else {}
+        if self.name == "duckdb":
+            with DuckdbDialect(sa.make_url(self.url), 30.0).connecting() as connection:
+                yield connection
+            return
+        arguments = {"check_same_thread": False} if self.plain_url.startswith("sqlite") else {}
         engine = sa.create_engine(
             self.plain_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=arguments
         )
@@ -55,24 +74,32 @@ class Database:
     def names(self) -> set[str]:
         """Names of all tables."""
         with self.connect() as connection:
+            if self.name == "duckdb":
+                return set(connection.exec_driver_sql("SELECT table_name FROM duckdb_tables()").scalars())
             return set(sa.inspect(connection).get_table_names())
 
     def rows(self, table: str, metadata: bool = False) -> list[dict[str, Any]]:
         """Read a table, every value in the form that both databases have in common, in order of all its cells."""
-        quoted = '"' + table.replace('"', '""') + '"'
+        mark = "`" if self.name == "mariadb" else '"'
+        quoted = mark + table.replace(mark, 2 * mark) + mark
         with self.connect() as connection:
             sql = f"SELECT * FROM {quoted}"
-            result = connection.exec_driver_sql(sql if self.name == "sqlite" else sql.replace("%", "%%"))
+            doubled = self.name in ("postgresql", "mariadb")
+            result = connection.exec_driver_sql(sql.replace("%", "%%") if doubled else sql)
             rows = [dict(row) for row in result.mappings()]
         hidden = () if metadata else METADATA_COLUMNS
-        found = [{name: plain_value(value) for name, value in row.items() if name not in hidden} for row in rows]
+        # SQLAlchemy's times have a fraction on SQLite, zero or not.
+        zero = ".000000" if self.name == "portable" else ""
+        found = [{name: plain_value(value, zero) for name, value in row.items() if name not in hidden} for row in rows]
         return sorted(found, key=repr)
 
     def ledger(self) -> list[tuple[Any, ...]]:
         return self.query("SELECT sequence, substr(load_id, 1, 1), strategy, status FROM _daskae_loads ORDER BY 1")
 
 
-def plain_value(value: object) -> object:
+def plain_value(value: object, zero: str = "") -> object:
+    if isinstance(value, str):
+        return value.removesuffix(zero)
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, Decimal | float | int):
@@ -80,6 +107,19 @@ def plain_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat(sep=" ")
     return value.isoformat() if isinstance(value, date) else value
+
+
+@contextmanager
+def database_of_its_own(url: str, name: str) -> Iterator[Database]:
+    """Make an empty database on a MariaDB server, and drop it afterwards."""
+    server = sa.make_url(url).set(database=None)
+    engine = sa.create_engine(server.set(drivername="mysql+pymysql"), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET latin1")
+        mine = server.set(database=name)
+        plain = mine.set(drivername="mysql+pymysql", query={"charset": "utf8mb4"})
+        yield Database("mariadb", *(found.render_as_string(hide_password=False) for found in (mine, plain)))
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
 
 
 @contextmanager

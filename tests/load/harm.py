@@ -17,10 +17,10 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from daskae.load.base import Load, LoadOptions, Sink, Strategy
+from daskae.load.base import FLAG_COLUMNS, Load, LoadOptions, Sink, Strategy
 
 from .building import A, B, build_load, shop
-from .databases import Database, Folder, Target, schema_of_its_own
+from .databases import Database, Folder, Target, database_of_its_own, schema_of_its_own
 from .processes import StoppedPublish
 from .proxy import CuttingProxy, cutting_proxy
 from .server import Server
@@ -59,6 +59,10 @@ def state(target: Target) -> dict[str, Any]:
         columns = "load_id, run_id, strategy, status, tables, changes"
         entries = target.query(f"SELECT {columns} FROM _daskae_loads WHERE status <> 'failed' ORDER BY sequence")
     tables = {name: target.rows(name, metadata=True) for name in ("customer_metrics", "kpis")}
+    if isinstance(target, Database) and target.ddl_around:
+        for row in (row for rows in tables.values() for row in rows):
+            if row.get(FLAG_COLUMNS[0]) == 1:  # columns that were added for a load that failed stay, with this in them
+                assert [row.pop(name) for name in FLAG_COLUMNS] == [1, None]
     return {"names": target.names(), "ledger": entries, **tables}
 
 
@@ -66,6 +70,18 @@ def state(target: Target) -> dict[str, Any]:
 def sqlite_site(folder: Path) -> Iterator[Site]:
     url = f"sqlite:///{folder}/{next(_numbers)}.db"
     yield Site(Database("sqlite", url, url), url)
+
+
+@contextmanager
+def duckdb_site(folder: Path) -> Iterator[Site]:
+    url = f"duckdb:///{folder}/{next(_numbers)}.duckdb"
+    yield Site(Database("duckdb", url, url), url)
+
+
+@contextmanager
+def portable_site(folder: Path) -> Iterator[Site]:
+    url = f"sqlite:///{folder}/{next(_numbers)}.db"
+    yield Site(Database("portable", f"portable+{url}", url), f"portable+{url}")
 
 
 @contextmanager
@@ -82,6 +98,17 @@ def postgresql_site(server: Server) -> Iterator[Site]:
         cutting_proxy(*server.address) as proxy,
     ):
         yield Site(database, through(database, proxy), server, proxy)
+
+
+@contextmanager
+def mariadb_site(url: str) -> Iterator[Site]:
+    """A database, and a proxy in front of it."""
+    server = sa.make_url(url)
+    with (
+        database_of_its_own(url, f"daskae_faults_{os.getpid()}_{next(_numbers)}") as database,
+        cutting_proxy(str(server.host), int(server.port or 3306)) as proxy,
+    ):
+        yield Site(database, through(database, proxy), proxy=proxy)
 
 
 def through(database: Database, proxy: CuttingProxy) -> str:
@@ -123,9 +150,8 @@ def kill_backend(site: Site, publish: StoppedPublish) -> None:
 
 
 def end_session(site: Site, publish: StoppedPublish) -> None:
-    for pid in _sessions(site):
-        with closing(psycopg.connect(site.target.url.partition("?")[0], autocommit=True)) as connection:
-            connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+    assert isinstance(site.target, Database)
+    end_sessions(site.target)
     assert_said(publish.failure())
 
 
@@ -155,6 +181,20 @@ def lock_database(site: Site, publish: StoppedPublish) -> None:
             other.rollback()
         assert_said(publish.failure())
         other.rollback()
+
+
+def end_sessions(database: Database) -> None:
+    """Let the server end all sessions of publishes."""
+    with database.connect() as connection:
+        if database.name == "postgresql":
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'daskae' AND datname = current_database()"
+            )
+            return
+        others = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        for number in connection.exec_driver_sql(others).scalars().all():
+            connection.exec_driver_sql(f"KILL {number}")
 
 
 def assert_said(failure: str) -> None:

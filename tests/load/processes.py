@@ -21,7 +21,16 @@ from daskae.load.targets import open_sink
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pytest", "pandas", "daskae.load.sql.sink", "daskae.load.sql.sqlite.dialect", "daskae.load.sql.postgresql.dialect"]
+    [
+        "pytest",
+        "pandas",
+        "daskae.load.sql.sink",
+        "daskae.load.sql.sqlite.dialect",
+        "daskae.load.sql.postgresql.dialect",
+        "daskae.load.sql.mariadb.dialect",
+        "daskae.load.sql.duckdb.dialect",
+        "daskae.load.sql.portable.dialect",
+    ]
 )
 WAIT = 60
 

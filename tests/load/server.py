@@ -28,11 +28,11 @@ class Server:
     def __init__(self, folder: Path, data: Path | None = None) -> None:
         # Servers refuse to run as root, and other users may not look into root's home, so they get a copy.
         self._data = data or folder / "data"
-        self._who = _other_user(folder, self._data.parent)
+        self._who = other_user(folder, self._data.parent)
         self._binaries = _copy_binaries(folder) if self._who else _installed() / _PACKAGE / "pginstall"
         make = ["initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"]
         self._run([*make, "--wal-segsize=4"])
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -94,7 +94,7 @@ def postgresql_server(data: Path | None = None) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _other_user(*folders: Path) -> dict[str, Any]:
+def other_user(*folders: Path) -> dict[str, Any]:
     """Say as whom to run the server, and give that user the folders; nothing to say unless we are root."""
     if os.geteuid() != 0:
         return {}
@@ -118,7 +118,7 @@ def _copy_binaries(folder: Path) -> Path:
     return folder / _PACKAGE / "pginstall"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -52,7 +52,8 @@ def test_the_command_says_try_again_later(
     with StoppedPublish(database.url, other, named=".staged") as holder:
         assert main([*argv, "--config", str(tmp_path / "job.toml")]) == 75
         said = capsys.readouterr().err
-        assert "another run is publishing into the target; waited 0.1 s" in said
+        who = "another program has the database open" if database.name == "duckdb" else "another run is publishing"
+        assert f"{who}{'' if database.name == 'duckdb' else ' into the target'}; waited 0.1 s" in said
         assert "locked" not in said
         holder.finish()
     assert main([*argv, "--config", str(tmp_path / "job.toml")]) == 0
@@ -79,6 +80,9 @@ def test_a_foreign_writer_is_waited_for_and_named_in_plain_words(
 
 def test_what_a_table_was_altered_to_meanwhile_is_seen(database: Database, tmp_path: Path) -> None:
     """The plan is made again under the lock: a column that came while rows were staged is not added twice."""
+    if database.name == "duckdb":
+        pytest.skip("no other process can open it meanwhile")
+    text = "LONGTEXT COLLATE utf8mb4_nopad_bin" if database.name == "mariadb" else "TEXT"
     sink = database.sink()
     sink.publish(build_load(tmp_path, A, {"t": (("id",), shop("x")["kpis"][1].rename_columns(["id", "n", "shop"]))}))
     wide = shop("y")["kpis"][1].rename_columns(["id", "n", "shop"]).append_column("more", [["z"]])
@@ -86,7 +90,7 @@ def test_what_a_table_was_altered_to_meanwhile_is_seen(database: Database, tmp_p
         build_load(tmp_path, B, {"t": (("id",), wide)}, "upsert"), options=LoadOptions(update_columns=("n", "more"))
     )
     with StoppedPublish(database.url, second, named=".staged") as holder:
-        database.run("ALTER TABLE t ADD COLUMN more TEXT")
+        database.run(f"ALTER TABLE t ADD COLUMN more {text}")
         holder.finish()
     assert [row["more"] for row in database.rows("t")] == ["z"]
     third = build_load(tmp_path, C, {"t": (("id",), wide)})
@@ -98,6 +102,8 @@ def test_what_a_table_was_altered_to_meanwhile_is_seen(database: Database, tmp_p
 
 def test_a_column_that_is_dropped_while_its_rows_are_staged_loses_none(database: Database, tmp_path: Path) -> None:
     """Rows with a value there would have to be quarantined, and they were not: so nothing is published."""
+    if database.name == "duckdb":
+        pytest.skip("no other process can open it meanwhile")
     table = shop("x")["kpis"][1].rename_columns(["id", "n", "more"])
     database.sink().publish(build_load(tmp_path, A, {"t": (("id",), table)}))
     second = replace(build_load(tmp_path, B, {"t": (("id",), table)}), drift=Drift("quarantine"))

@@ -97,6 +97,8 @@ def test_a_check_that_warns_is_in_receipt_and_ledger(database: Database, tmp_pat
     "answer", [True, None, False, "two customers too many", ValueError("no such thing"), sa.text("SELECT nope")]
 )
 def test_a_function_gets_the_connection_and_the_tables(answer: Any, database: Database, tmp_path: Path) -> None:
+    if not database.ours_by_index:
+        pytest.skip("functions need savepoints")
     seen: list[Any] = []
 
     def look(connection: sa.Connection, tables: Mapping[str, CheckedTable]) -> Any:
@@ -124,6 +126,17 @@ def test_a_function_gets_the_connection_and_the_tables(answer: Any, database: Da
         warned = replace(second, checks=(LoadCheck("mine", function=look, on_failure="warn"),))
         assert sink.publish(warned).warnings[0].startswith("mine: ")
     assert seen[:2] == [4, 3]
+
+
+@pytest.mark.parametrize("name", ["duckdb", "portable"])
+def test_a_function_is_refused_where_what_it_writes_stays(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    sink = request.getfixturevalue(name).sink()
+    made = load(tmp_path, A, 3, LoadCheck("mine", function=lambda connection, tables: True))
+    for step in (sink.preflight, sink.publish):
+        with pytest.raises(SettingsError, match=r"takes no function as a check(.|\n)*mine(.|\n)*next: "):
+            step(made)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +176,9 @@ def test_a_query_that_cannot_run_is_found_before_the_run(first: bool, database: 
 
 
 def test_the_text_of_a_query_stays_as_it_is(database: Database, tmp_path: Path) -> None:
-    sql = r"SELECT length('\d\:x %(a)s :y ::z ?') = 20 FROM {staged}"
+    # MariaDB takes a backslash for the beginning of an escape.
+    length = 18 if database.name == "mariadb" else 20
+    sql = rf"SELECT length('\d\:x %(a)s :y ::z ?') = {length} FROM {{staged}}"
     check = LoadCheck("length", sql, table="kpis", expect="true")
     database.sink().preflight(load(tmp_path, A, 3, check))
     assert database.sink().publish(load(tmp_path, A, 3, check)).rows["kpis"] == 1

@@ -14,7 +14,7 @@ from daskae.load.base import Strategy
 
 from . import harm
 from .databases import Database
-from .harm import STRATEGIES, Harm, Site, assert_said, parquet_site, postgresql_site, sqlite_site, state, two_loads
+from .harm import STRATEGIES, Harm, Site, assert_said, postgresql_site, state, two_loads
 from .processes import StoppedPublish
 from .proxy import cutting_proxy
 from .server import Server, postgresql_server
@@ -27,12 +27,16 @@ MATRIX: dict[str, tuple[Harm, ...]] = {
         harm.kill_driver, harm.kill_server, harm.restart_server, harm.kill_backend, harm.end_session,
         harm.cut_connection, harm.lock_database,
     ),
+    "mariadb": (harm.kill_driver, harm.end_session, harm.cut_connection),
+    "duckdb": (harm.kill_driver,),
+    "portable": (harm.kill_driver,),
     "parquet": (harm.kill_driver,),
 }  # fmt: skip
 # In the default run: these, at every fourth point.
 QUICK = {
     ("sqlite", "kill_driver", "append"), ("sqlite", "lock_database", "merge"), ("parquet", "kill_driver", "merge"),
     ("postgresql", "kill_server", "append"), ("postgresql", "cut_connection", "upsert"),
+    ("mariadb", "kill_driver", "merge"), ("duckdb", "kill_driver", "append"), ("portable", "kill_driver", "upsert"),
 }  # fmt: skip
 QUICK_STEP = 4
 EVERY_CASE = [(name, fault, strategy) for name, faults in MATRIX.items() for fault in faults for strategy in STRATEGIES]
@@ -54,7 +58,10 @@ def server() -> Iterator[Server]:
 def site_of(name: str, request: pytest.FixtureRequest, folder: Path) -> AbstractContextManager[Site]:
     if name == "postgresql":
         return postgresql_site(request.getfixturevalue("server"))
-    return {"sqlite": sqlite_site, "parquet": parquet_site}[name](folder)
+    if name == "mariadb":
+        return harm.mariadb_site(request.getfixturevalue("mariadb_url"))
+    files = {"sqlite": harm.sqlite_site, "duckdb": harm.duckdb_site, "portable": harm.portable_site}
+    return files.get(name, harm.parquet_site)(folder)
 
 
 def undisturbed(name: str, strategy: Strategy, request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:

@@ -7,14 +7,23 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
-from daskae.errors import TargetBusyError
+from daskae.errors import LoadError, TargetBusyError
 from daskae.load.base import LoadOptions, Strategy
 
 from .building import A, B, C, build_load, shop
 from .databases import Database
-from .harm import two_loads
+from .harm import end_sessions, through, two_loads
 from .processes import StoppedPublish, publish_killed_at, publish_together
+from .proxy import cutting_proxy
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def served(request: pytest.FixtureRequest) -> Database:
+    """Each of the databases with a session that can be lost."""
+    found: Database = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.mark.parametrize("strategy", ["append", "merge"])
@@ -52,7 +61,7 @@ def test_a_polling_reader_sees_only_whole_loads(strategy: Strategy, database: Da
         with database.connect() as connection:
             while not stop.is_set():
                 connection.exec_driver_sql(
-                    "BEGIN" if database.name == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ"
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ" if database.name == "postgresql" else "BEGIN"
                 )
                 customers = connection.exec_driver_sql("SELECT shop, count(*) FROM customer_metrics GROUP BY 1").all()
                 kpis = connection.exec_driver_sql("SELECT shop, value FROM kpis").all()
@@ -76,18 +85,39 @@ def test_a_polling_reader_sees_only_whole_loads(strategy: Strategy, database: Da
         assert rows == sizes[name]
 
 
-def test_a_session_ended_by_the_server_publishes_nothing(postgresql: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("deliver", [True, False])
+@pytest.mark.parametrize("strategy", ["append", "merge"])
+def test_a_connection_lost_at_the_commit_is_settled_by_the_ledger(
+    strategy: Strategy, deliver: bool, mariadb: Database, tmp_path: Path
+) -> None:
+    first, second = two_loads(tmp_path, strategy)
+    mariadb.sink().publish(first)
+    url = sa.make_url(mariadb.url)
+    with cutting_proxy(str(url.host), int(url.port or 0), deliver) as proxy:
+        cut = Database("mariadb", through(mariadb, proxy), "").sink()
+        if deliver:
+            receipt = cut.publish(second)
+            assert not receipt.already_published
+            assert receipt.rows == {"customer_metrics": 30, "kpis": 1}
+        else:
+            with pytest.raises(LoadError, match=r"connection to the database was lost; nothing was published"):
+                cut.publish(second)
+            assert not cut.publish(second).already_published
+        assert proxy.cuts == 1
+    assert [row[1:] for row in mariadb.ledger()] == [("a", "replace", "published"), ("b", strategy, "published")]
+    assert len(mariadb.rows("customer_metrics")) == (70 if strategy == "append" else 40)
+    assert mariadb.names() == {"customer_metrics", "kpis", "_daskae_loads"}
+
+
+def test_a_session_ended_by_the_server_publishes_nothing(served: Database, tmp_path: Path) -> None:
     first, second = two_loads(tmp_path, "replace")
-    postgresql.sink().publish(first)
-    with StoppedPublish(postgresql.url, second, named=".staged") as holder, postgresql.connect() as connection:
-        connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'daskae' AND datname = current_database()"
-        )
+    served.sink().publish(first)
+    with StoppedPublish(served.url, second, named=".staged") as holder:
+        end_sessions(served)
         assert "connection to the database was lost" in holder.failure()
-    assert {row["shop"] for row in postgresql.rows("customer_metrics")} == {"north"}
-    postgresql.sink().publish(build_load(tmp_path, C, shop("west")))
-    assert postgresql.names() == {"customer_metrics", "kpis", "_daskae_loads"}
+    assert {row["shop"] for row in served.rows("customer_metrics")} == {"north"}
+    served.sink().publish(build_load(tmp_path, C, shop("west")))
+    assert served.names() == {"customer_metrics", "kpis", "_daskae_loads"}
 
 
 def test_a_table_locked_by_somebody_else_is_waited_for(postgresql: Database, tmp_path: Path) -> None:

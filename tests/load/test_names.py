@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pytest
 
 from daskae.aggregate import metric
 from daskae.load.base import Load, LoadOptions, Strategy
@@ -23,8 +22,10 @@ NAUGHTY = (
     "表", "😀", "\u202eright to left", "\u200b", "İ", "ß", "K", "x" * 63, "ä" * 31,
 )  # fmt: skip
 # System columns of PostgreSQL; "oid" and "rowid" are free there, and SQLite has none that cannot be hidden.
-EVERY = {name: ((name,), pa.table({name: ["a", "b"], "n": pa.array([1, 2], pa.int64())})) for name in NAUGHTY}
-CHANGED = {name: ((name,), pa.table({name: ["b", "c"], "n": pa.array([3, 4], pa.int64())})) for name in NAUGHTY}
+EVERY, CHANGED = (
+    {name: ((name,), pa.table({name: keys, "n": pa.array(numbers, pa.int64())})) for name in NAUGHTY}
+    for keys, numbers in ((["a", "b"], [1, 2]), (["b", "c"], [3, 4]))
+)
 AFTER = [("a", 1), ("b", 3), ("c", 4)]
 
 
@@ -37,7 +38,9 @@ def test_naughty_names_do_no_harm(database: Database, tmp_path: Path) -> None:
     sink = database.sink()
     sink.publish(build_load(tmp_path, A, shop("north")))
     before = {name: database.rows(name, metadata=True) for name in ("customer_metrics", "kpis")}
-    first, second = load(tmp_path, B, EVERY, "append"), load(tmp_path, C, CHANGED, "upsert")
+    names = [name for name in NAUGHTY if database.can_name(name)]
+    every, changed = ({name: tables[name] for name in names} for tables in (EVERY, CHANGED))
+    first, second = load(tmp_path, B, every, "append"), load(tmp_path, C, changed, "upsert")
     second = replace(
         second, options=LoadOptions(duplicates="last"), drift=Drift("freeze", dict.fromkeys(NAUGHTY, "evolve"))
     )
@@ -45,8 +48,8 @@ def test_naughty_names_do_no_harm(database: Database, tmp_path: Path) -> None:
         assert sink.preflight(one) is None
         assert not sink.publish(one).already_published
         assert sink.publish(one).already_published
-    assert database.names() == {*NAUGHTY, *before, "_daskae_loads"}
-    for name in NAUGHTY:
+    assert database.names() == {*names, *before, "_daskae_loads"}
+    for name in names:
         rows = database.rows(name)
         assert sorted((row[name], row["n"]) for row in rows) == AFTER, name
     assert {name: database.rows(name, metadata=True) for name in before} == before
@@ -55,16 +58,17 @@ def test_naughty_names_do_no_harm(database: Database, tmp_path: Path) -> None:
 def test_naughty_columns_are_added_and_left_out(database: Database, tmp_path: Path) -> None:
     sink = database.sink()
     sink.publish(build_load(tmp_path, A, {"t": (("id",), pa.table({"id": ["a"]}))}))
-    cells = {name: [f"in {name}"] for name in NAUGHTY}
+    names = [name for name in NAUGHTY if database.can_name(name)]
+    cells = {name: [f"in {name}"] for name in names}
     wide = {"t": (("id",), pa.table({"id": ["b"], **cells}))}
-    policies = dict.fromkeys(NAUGHTY[::2], "ignore")
+    policies = dict.fromkeys(names[::2], "ignore")
     sink.publish(replace(build_load(tmp_path, B, wide, "append"), drift=Drift("evolve", policies)))  # type: ignore[arg-type]
     (row,) = [row for row in database.rows("t") if row["id"] == "b"]
-    assert row == {"id": "b", **{name: f"in {name}" for name in NAUGHTY[1::2]}}
+    assert row == {"id": "b", **{name: f"in {name}" for name in names[1::2]}}
 
 
-@pytest.mark.parametrize("name", ['x"; DROP TABLE kpis; -- %(x)s :größe 😀'])
-def test_a_naughty_name_of_a_metric_goes_through_the_whole_job(name: str, database: Database, tmp_path: Path) -> None:
+def test_a_naughty_name_of_a_metric_goes_through_the_whole_job(database: Database, tmp_path: Path) -> None:
+    name = 'x"; DROP TABLE kpis; -- %(x)s :größe' + ("`" if database.name == "mariadb" else " 😀")
     (tmp_path / "orders.csv").write_text("order_id,customer_id,order_date,amount\n1,C1,2024-01-05,10.50\n")
     argv = [str(tmp_path / "orders.csv"), "--to", database.url, "--work-dir", str(tmp_path / "work"), "--quiet"]
     assert main([*argv, "--dry-run"]) == 0

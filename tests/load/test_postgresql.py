@@ -124,6 +124,8 @@ def test_a_nul_in_a_large_table_is_named_too(postgresql: Database, tmp_path: Pat
 def test_hostile_names_do_no_harm(name: str, database: Database, tmp_path: Path) -> None:
     sink = database.sink()
     sink.publish(build_load(tmp_path, A, shop("north")))
+    if database.name == "mariadb":  # its names have no emoji
+        name = name.replace("😀", "☺")
     table = pa.table({name: ["a", "b"], "n": pa.array([1, 2], pa.int64())})
     changed = pa.table({name: ["b", "c"], "n": pa.array([3, 4], pa.int64())})
     sink.publish(build_load(tmp_path, B, {name: ((name,), table)}, "append"))

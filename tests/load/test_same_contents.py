@@ -1,5 +1,6 @@
-"""The same batches leave the same contents in SQLite, PostgreSQL and Parquet, and in a model of a few lines."""
+"""The same batches leave the same contents in every database and in Parquet, and in a model of a few lines."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from daskae.load.base import Load, LoadOptions, Receipt, Strategy
 from daskae.load.parquet import tables, writing
 
 from .building import MONEY, write_parts
-from .databases import Database, Folder, Target, plain_value, schema_of_its_own
+from .databases import Database, Folder, Target, database_of_its_own, plain_value, schema_of_its_own
 
 SCHEMA = pa.schema(
     [
@@ -109,25 +110,52 @@ def publish(target: Target, load: Load) -> Receipt | None:
         raise
 
 
-@given(BATCHES, st.sampled_from([("k",), ("k", "n")]))
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@contextmanager
+def empty_targets(name: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[list[Target]]:
+    """What is compared with SQLite; the second of two folders gets another layout with every load."""
+    number = f"same_{os.getpid()}_{next(_numbers)}"
+    if name == "postgresql":
+        with schema_of_its_own(request.getfixturevalue("postgresql_url"), number) as database:
+            yield [database]
+    elif name == "mariadb":
+        with database_of_its_own(request.getfixturevalue("mariadb_url"), number) as database:
+            yield [database]
+    elif name == "parquet":
+        with small_files():
+            yield [Folder(f"{folder}/out"), Folder(f"{folder}/split")]
+    else:
+        scheme = {"portable": "portable+sqlite"}.get(name, name)
+        yield [Database(name, f"{scheme}:///{folder}/other.db", f"sqlite:///{folder}/other.db")]
+
+
+NAMES = ("postgresql", "mariadb", "duckdb", "portable", "parquet")
+CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+Batches = list[tuple[list[Row], str, LoadOptions]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(batches=BATCHES, keys=st.sampled_from([("k",), ("k", "n")]))
+@settings(max_examples=8, suppress_health_check=CHECKS)
 def test_the_same_batches_leave_the_same_contents(
-    postgresql_url: str, batches: list[tuple[list[Row], str, LoadOptions]], keys: tuple[str, ...]
+    name: str, request: pytest.FixtureRequest, batches: Batches, keys: tuple[str, ...]
 ) -> None:
+    publish_all(name, request, batches, keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@given(batches=BATCHES, keys=st.sampled_from([("k",), ("k", "n")]))
+@settings(max_examples=60, suppress_health_check=CHECKS)
+def test_many_more_batches(name: str, request: pytest.FixtureRequest, batches: Batches, keys: tuple[str, ...]) -> None:
+    publish_all(name, request, batches, keys)
+
+
+def publish_all(name: str, request: pytest.FixtureRequest, batches: Batches, keys: tuple[str, ...]) -> None:
     model = Model()
-    with (
-        small_files(),
-        tempfile.TemporaryDirectory() as name,
-        schema_of_its_own(postgresql_url, f"same_{next(_numbers)}") as other,
-    ):
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place, empty_targets(name, request, Path(place)) as others:
+        folder = Path(place)
         url = f"sqlite:///{folder / 'metrics.db'}"
-        targets: list[Target] = [
-            Database("sqlite", url, url),
-            other,
-            Folder(f"{folder}/out"),
-            Folder(f"{folder}/split"),
-        ]
+        targets = [Database("sqlite", url, url), *others]
         for number, (rows, strategy, options) in enumerate(batches):
             # A table that took null keys once has columns for them; one that did not has none.
             options = replace(options, null_keys=batches[0][2].null_keys)
@@ -145,9 +173,9 @@ def test_the_same_batches_leave_the_same_contents(
             for changes, _ in told:
                 done = changes["t"]
                 assert done.inserted + done.updated + done.unchanged + done.rejected + done.duplicates == len(rows)
-        if "t" in other.names():
+        if "t" in others[0].names():
             contents = [target.rows("t", metadata=True) for target in targets]
-            assert contents[1:] == contents[:1] * 3
+            assert contents[1:] == contents[:1] * len(others)
             flags = ("_is_active",) if model.flags else ()
             assert {key_of(row, keys): cells(row, flags) for row in contents[0]} == {
                 key_of(plain(row), keys): cells(plain(row), flags) for row in model.rows.values()

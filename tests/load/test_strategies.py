@@ -163,6 +163,14 @@ def test_duplicates_are_an_error_unless_told_otherwise(loader: Loader, strategy:
     assert loader.target.names() - {"_daskae_loads"} == {"t"}
 
 
+@pytest.mark.parametrize("strategy", ["replace", "append", "upsert"])
+def test_a_first_load_that_fails_leaves_nothing(strategy: Strategy, loader: Loader) -> None:
+    with pytest.raises(LoadError, match="more than once"):
+        loader.publish(A, DOUBLE, strategy)
+    assert loader.target.names() == set()
+    assert loader.publish(B, DOUBLE, strategy, duplicates="first").rows == {"t": 2}
+
+
 NULLS: tuple[tuple[str | None, int, str], ...] = ((None, 4, "a"), ("C1", 8, "b"), (None, 12, "c"))
 
 

@@ -1,7 +1,8 @@
 """Checks on staged rows and target, in the transaction that publishes them; :mod:`daskae.load.audits` says what one is.
 
-A query is run as a part of a SELECT around it, and whatever a check writes is rolled back, so it can only look. Before
-a run starts, each query is tried out on columns without rows: a misspelt one is not found out hours later.
+A query is run as a part of a SELECT around it, and whatever a check writes is rolled back, so it can only look; where
+the database has no savepoints, functions are refused, and a check that cannot be run ends the load. Before a run
+starts, each query is tried out on columns without rows: a misspelt one is not found out hours later.
 """
 
 import json
@@ -48,7 +49,7 @@ def run_checks(session: Session, load: Load, pairs: Sequence[Pair], at: str) -> 
     tables = {name: CheckedTable(pair.stage, pair.target) for name, pair in zip(names, pairs, strict=True)}
     failed: list[Verdict] = []
     blocking: list[tuple[Verdict, str]] = []
-    for number, check in enumerate(resolve_checks(load.checks, names), 1):
+    for number, check in enumerate(_checks_of(session.dialect, load, names), 1):
         if check.at == at and (found := _judge(session, check, tables)) is not None:
             verdict, rows = found
             file = _keep(load, check, number, rows)
@@ -76,7 +77,7 @@ def try_checks(session: Session, load: Load, plans: Sequence[TablePlan]) -> None
     SettingsError
         Naming the check that cannot be run.
     """
-    checks = resolve_checks(load.checks, [plan.parts.name for plan in plans])
+    checks = _checks_of(session.dialect, load, [plan.parts.name for plan in plans])
     heads = _empty_tables(session, load, plans)
     for check in checks:
         if not check.sql:
@@ -96,22 +97,45 @@ def try_checks(session: Session, load: Load, plans: Sequence[TablePlan]) -> None
             ) from None
 
 
+def _checks_of(dialect: Dialect, load: Load, names: Sequence[str]) -> Sequence[LoadCheck]:
+    """Resolve the checks of a load, and refuse those that the database cannot keep from writing."""
+    checks = resolve_checks(load.checks, names)
+    for check in checks:
+        if check.function is not None and not dialect.has_savepoints:
+            raise SettingsError(
+                f"{dialect.title} takes no function as a check: what it writes could not be undone",
+                f"[[load.checks]] {check.name}",
+                allowed="sql",
+                hint="write the check as a query, or load into SQLite, PostgreSQL or MariaDB",
+            )
+    return checks
+
+
 def _judge(
     session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]
 ) -> tuple[Verdict, Sequence[Mapping[str, Any]]] | None:
     """Run one check; None when all is well."""
-    connection = session.connection
-    connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
+    connection, savepoints = session.connection, session.dialect.has_savepoints
+    if savepoints:
+        connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
     try:
         message, rows, kept = _call(session, check, tables)
     except sa.exc.DBAPIError as error:
         message, rows, kept = f"the check itself failed: {_said(session.dialect, error)}", 0, []
+        if not savepoints:  # there is no way back to a transaction that goes on
+            raise GateError(
+                "a check of the load cannot be run",
+                "[[load.checks]]",
+                mask_secrets(f"{check.name}: {message}"),
+                hint="mend the check; the target is unchanged",
+            ) from None
     except DaskaeError:
         raise
     except Exception as error:  # a function of the user's own
         message, rows, kept = f"the check itself failed: {type(error).__name__}: {error}", 0, []
-    connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
-    connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+    if savepoints:
+        connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+        connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
     return (Verdict(check, f"{check.name}: {mask_secrets(message)}", rows), kept) if message else None
 
 
@@ -200,8 +224,9 @@ def _empty_tables(
 
 def _nulls(dialect: Dialect, columns: Sequence[sa.Column[Any]]) -> str:
     kinds = [
-        str(sa.cast(sa.null(), column.type).compile(dialect=dialect.compiler)) for column in columns
-    ]  # fmt: skip
+        str(sa.cast(sa.null(), column.type).compile(dialect=dialect.compiler)) if dialect.has_typed_nulls else "NULL"
+        for column in columns
+    ]
     return ", ".join(
         f"{kind} AS {quoted_name(dialect, column.name)}" for kind, column in zip(kinds, columns, strict=True)
     )

@@ -54,16 +54,32 @@ class Dialect(Protocol):
     compiler: sa.Dialect
     """SQLAlchemy's dialect, for quoting and for the names of types."""
     collation: str
-    """Collation that compares texts by their code points."""
+    """Collation that compares texts by their code points; empty where none is needed or known."""
     stage_prefixes: tuple[str, ...]
     """Words between CREATE and TABLE of a staged table."""
     rebuilds_indexes: bool
     """Whether dropping an index keeps no reader waiting, so that a table that is filled anew gets its index last."""
     adopts: bool
     """Whether a staged table can take the name of a target that is not there yet, inside of a transaction."""
+    ddl_around: bool
+    """Whether tables and indexes are made before and after the transaction that publishes, not in it."""
+    has_key_indexes: bool
+    """Whether keys get a unique index; where they get none, a query proves that they are unique."""
+    has_partial_indexes: bool
+    has_indexes_by_table: bool
+    """Whether each table has its own names of indexes."""
+    has_update_from: bool
+    """Whether the database knows UPDATE over two tables and IS DISTINCT FROM, in its own words."""
+    has_savepoints: bool
+    has_typed_nulls: bool
+    """Whether CAST(NULL AS ...) takes every type of a column."""
     has_isolation_levels: bool
     reserved: tuple[str, ...]
     """Beginnings of table names that are the database's own."""
+
+    @property
+    def table_options(self) -> Mapping[str, Any]:
+        """SQLAlchemy's options of every table that is made."""
 
     def check_place(self) -> None:
         """Refuse a place that cannot be written, as far as can be seen without connecting."""
@@ -86,8 +102,8 @@ class Dialect(Protocol):
     def is_lost(self, error: sa.exc.DBAPIError) -> bool:
         """Tell whether an error means that the connection is gone."""
 
-    def column_type(self, field: pa.Field, table: str) -> sa.types.TypeEngine[Any]:
-        """Choose the type of a column; raise LoadError when there is none."""
+    def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
+        """Choose the type of a column, which may have to be one that an index takes; raise LoadError if none is."""
 
     def position_column(self) -> sa.Column[int]:
         """Declare the column :data:`POSITION`."""
@@ -156,4 +172,5 @@ class Session:
 
     def table(self, name: str, *columns: sa.Column[Any], prefixes: tuple[str, ...] = ()) -> sa.Table:
         """Describe a table of this schema."""
-        return sa.Table(name, sa.MetaData(), *columns, schema=self.schema, prefixes=[*prefixes], quote=True)
+        options = self.dialect.table_options
+        return sa.Table(name, sa.MetaData(), *columns, schema=self.schema, prefixes=[*prefixes], quote=True, **options)

@@ -191,7 +191,7 @@ def _keep(fit: _Fit, found: FoundColumn, load: Load, dialect: Dialect) -> None:
 def _require_ours(session: Session, existing: Existing, load: Load, parts: TableParts) -> None:
     """Refuse to touch rows of somebody else, and rows of which it is not known which load brought them.
 
-    Where the settings leave the load's id out, the ledger and the index on the keys show whose the rows are.
+    Where the table lacks the load's id, the ledger and the index on the keys show whose the rows are.
     """
     dialect, where = session.dialect, f"table {parts.name}"
     names = {dialect.fold(column.name) for column in existing.columns}
@@ -200,7 +200,7 @@ def _require_ours(session: Session, existing: Existing, load: Load, parts: Table
         return
     index = dialect.index_columns(session, existing.name, dialect.index_name(existing.name))
     loaded = any(parts.name in entry.tables for entry in read_ledger(session) if entry.status != "failed")
-    if not (index and loaded):
+    if not (loaded and index):
         raise LoadError(
             "the table holds rows that daskae did not put there",
             where=where,

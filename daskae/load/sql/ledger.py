@@ -20,11 +20,12 @@ _TOTALS = ("inserted", "updated", "unchanged", "deleted", "flagged", "rejected",
 LEDGER = "_daskae_loads"
 
 
-def ledger_table(schema: str | None) -> sa.Table:
+def ledger_table(dialect: Dialect, schema: str | None) -> sa.Table:
     """Describe the ledger.
 
     ``tables`` is a JSON object of rows by table, ``changes`` one of counts by table; ``rows_...`` are their sums. A
-    load has at most one row that is ``published``; see the index.
+    load has at most one row that is ``published``: an index holds that where the database has such, and everywhere the
+    primary key lets only one of two publishers that have read the same ledger commit.
     """
     table = sa.Table(
         LEDGER,
@@ -44,9 +45,11 @@ def ledger_table(schema: str | None) -> sa.Table:
         *(sa.Column(f"rows_{name}", sa.BigInteger) for name in _TOTALS),
         schema=schema,
         quote=True,
+        **dialect.table_options,
     )
-    done = table.c.status == "published"
-    sa.Index(f"{LEDGER}_published", table.c.load_id, unique=True, sqlite_where=done, postgresql_where=done)
+    if dialect.has_partial_indexes:
+        done = table.c.status == "published"
+        sa.Index(f"{LEDGER}_published", table.c.load_id, unique=True, sqlite_where=done, postgresql_where=done)
     return table
 
 
@@ -56,7 +59,7 @@ def read_ledger(session: Session) -> list[Entry]:
     if existing is None:
         return []
     found = {column.name for column in existing.columns}
-    table = ledger_table(session.schema)
+    table = ledger_table(session.dialect, session.schema)
     columns = [column for column in table.columns if column.name in found and not column.name.startswith("rows_")]
     rows = session.connection.execute(sa.select(*columns).order_by(table.c.sequence)).mappings()
     return [_to_entry(dict(row)) for row in rows]
@@ -64,7 +67,7 @@ def read_ledger(session: Session) -> list[Entry]:
 
 def write_ledger(session: Session, before: Sequence[Entry], after: Sequence[Entry]) -> None:
     """Bring the table from ``before`` to ``after``: changed entries are updated, the last ones inserted."""
-    table = _create_or_extend(session)
+    table = create_or_extend_ledger(session)
     for old, new in zip(before, after, strict=False):
         if old != new:
             changes = {"status": new.status, "message": new.message}
@@ -97,7 +100,7 @@ def record_failure(session: Session, load: Load, started_at: str, message: str) 
 
 def plan_ledger(dialect: Dialect, session: Session | None) -> TableChange:
     """Say how the ledger is made, or brought from an older form to this one."""
-    table = ledger_table(session.schema if session else None)
+    table = ledger_table(dialect, session.schema if session else None)
     existing = dialect.find_table(session, LEDGER) if session else None
     if existing is None:
         return TableChange(LEDGER, "create", create_table(dialect, table), ("is made: the history of loads",))
@@ -108,9 +111,10 @@ def plan_ledger(dialect: Dialect, session: Session | None) -> TableChange:
     return TableChange(LEDGER, "alter" if missing else "keep", statements, notes)
 
 
-def _create_or_extend(session: Session) -> sa.Table:
+def create_or_extend_ledger(session: Session) -> sa.Table:
+    """Create the ledger, or add the columns it lacks."""
     run_statements(session, plan_ledger(session.dialect, session).statements)
-    return ledger_table(session.schema)
+    return ledger_table(session.dialect, session.schema)
 
 
 def _to_entry(row: dict[str, Any]) -> Entry:

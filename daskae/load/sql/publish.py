@@ -12,6 +12,7 @@ from daskae.load.base import Changes, Load, Rejected
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, repeated_error, row_error, several_rows_error
 from daskae.load.ledger import Entry, add_entry, naive_utc
 from daskae.load.sql import strategies
+from daskae.load.sql.ahead import ddl_around, require_unique_keys
 from daskae.load.sql.audit import run_checks
 from daskae.load.sql.dialect import Session
 from daskae.load.sql.drift import apply_plan, plan_table
@@ -49,7 +50,7 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
         The target is as it was before.
     """
     try:
-        with session.dialect.transaction(session.connection):
+        with ddl_around(session, load, staged), session.dialect.transaction(session.connection):
             _lock(session, staged)
             entries = read_ledger(session)
             again = any(entry.load_id == load.load_id and entry.status != "failed" for entry in entries)
@@ -122,7 +123,10 @@ def _move(session: Session, staged: Staged, pair: Pair, again: bool) -> _Moved:
         staged, changes = _insert(session, staged, pair, before, again)
     else:
         changes = _by_key(session, pair, before)
-    ensure_key_index(session, target, key_columns(parts, load))
+    if _indexes_here(session):
+        ensure_key_index(session, target, key_columns(parts, load))
+    else:
+        require_unique_keys(session, target, parts, load)
     _reconcile(session, pair, staged, before, changes)
     if load.strategy in ("replace", "append"):
         return _moved(staged, changes.inserted + changes.updated, changes)
@@ -152,12 +156,22 @@ def _pair(session: Session, load: Load, staged: Staged, target: sa.Table) -> Pai
     return Pair(
         target, staged.table, staged.parts.keys, columns,
         metadata_values(dialect, load), dialect.collation, load,
-        find_flags(existing, dialect), existing is not None and existing.referenced,
+        find_flags(existing, dialect), existing is not None and existing.referenced, dialect.has_update_from,
     )  # fmt: skip
 
 
 def _moment(session: Session, value: datetime) -> "sa.ColumnElement[object]":
     return session.dialect.moment(naive_utc(value))
+
+
+def _indexes_here(session: Session) -> bool:
+    """Tell whether the index on the keys is made in this transaction."""
+    return session.dialect.has_key_indexes and not session.dialect.ddl_around
+
+
+def _fills_index(session: Session) -> bool:
+    """Tell whether rows go into an index that is there already."""
+    return session.dialect.has_key_indexes and not session.dialect.rebuilds_indexes
 
 
 def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bool) -> tuple[Staged, Changes]:
@@ -170,7 +184,8 @@ def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bo
     elif again:  # rows of a publish that was replaced in another table only
         deleted = session.run(strategies.delete_load(pair))
     crash_point(f"{session.dialect.name}.deleted")
-    if pair.load.strategy == "append" and not has_key_index(session, pair.target, key_columns(staged.parts, pair.load)):
+    in_place = not _indexes_here(session) or has_key_index(session, pair.target, key_columns(staged.parts, pair.load))
+    if pair.load.strategy == "append" and not in_place:
         drop_key_index(session, pair.target)  # one on the keys alone would refuse rows
     if before == deleted and session.dialect.rebuilds_indexes:
         drop_key_index(session, pair.target)  # building an index afterwards is faster than filling it
@@ -179,7 +194,7 @@ def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bo
         rows, nulls = fill_table(session, pair.target, pair.load, staged.parts, marks)
         staged = replace(staged, rows=rows, rejected=(nulls,) if nulls is not None else ())
     else:
-        rows = session.run(strategies.insert_all(pair, sort=not session.dialect.rebuilds_indexes))
+        rows = session.run(strategies.insert_all(pair, _fills_index(session)))
     return staged, Changes(inserted=rows, deleted=deleted)
 
 
@@ -207,7 +222,7 @@ def _by_key(session: Session, pair: Pair, before: int) -> Changes:
     for statement in (strategies.update_changed(pair), strategies.reactivate(pair)):
         updated += session.run(statement) if statement is not None and before else 0
     crash_point(f"{session.dialect.name}.updated")
-    sort = not session.dialect.rebuilds_indexes
+    sort = _fills_index(session)
     inserted = session.run(strategies.insert_missing(pair, sort) if before else strategies.insert_all(pair, sort))
     deleted, flagged = 0, 0
     if pair.load.strategy == "merge" and before:

@@ -98,7 +98,8 @@ def stage_table(
     with dialect.transaction(session.connection):
         stage.create(session.connection, checkfirst=False)
     rows, nulls = fill_table(session, stage, load, parts, {})
-    if parts.keys and compares_keys(load, parts):
+    existing = dialect.find_table(session, parts.name)
+    if parts.keys and (compares_keys(load, parts) or (existing is not None and existing.referenced)):
         dialect.prepare(session, stage, parts.keys)
     drifted = _without_values(session, stage, parts, load, quarantined)
     repeated = _without_repeated_keys(session, stage, parts, load)

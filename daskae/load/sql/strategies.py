@@ -36,6 +36,8 @@ class Pair:
     """Whether the target marks rows that left the source."""
     referenced: bool = False
     """Whether rows of other tables refer to those of the target."""
+    update_from: bool = True
+    """Whether the database knows UPDATE over two tables and IS DISTINCT FROM."""
 
     @property
     def options(self) -> LoadOptions:
@@ -69,22 +71,22 @@ def update_changed(pair: Pair) -> sa.Executable | None:
     if not columns and not pair.flags:
         return None
     target, stage = pair.target, pair.stage
-    differs = [target.c[name].is_distinct_from(stage.c[name]) for name in columns]
+    differs = [_differs(target.c[name], stage.c[name], pair) for name in columns]
     values: dict[Any, Any] = {target.c[name]: stage.c[name] for name in columns}
     if pair.flags:
-        differs.append(target.c[_ACTIVE].is_distinct_from(sa.true()))
+        differs.append(_differs(target.c[_ACTIVE], sa.true(), pair))
     conditions = [match_keys(pair), sa.or_(*differs)]
     if newer := _newer_column(pair):
         older = sa.or_(_ordered(stage.c[newer], pair) > _ordered(target.c[newer], pair), target.c[newer].is_(None))
         conditions.append(sa.and_(older, stage.c[newer].is_not(None)))
-    return sa.update(target).values(values | _written(pair)).where(*conditions)
+    return _update(pair, values | _written(pair), conditions)
 
 
 def update_all(pair: Pair) -> sa.Executable:
     """Make the rows of the target whose keys are staged equal to the staged ones."""
     target, stage = pair.target, pair.stage
     values: dict[Any, Any] = {target.c[name]: stage.c[name] for name in pair.columns if name not in pair.keys}
-    return sa.update(target).values(values | _written(pair)).where(match_keys(pair))
+    return _update(pair, values | _written(pair), [match_keys(pair)])
 
 
 def reactivate(pair: Pair) -> sa.Executable | None:
@@ -92,7 +94,7 @@ def reactivate(pair: Pair) -> sa.Executable | None:
     if not pair.flags or not _newer_column(pair):
         return None
     active = pair.target.c[_ACTIVE]
-    return sa.update(pair.target).values(_written(pair)).where(match_keys(pair), active.is_distinct_from(sa.true()))
+    return _update(pair, _written(pair), [match_keys(pair), _differs(active, sa.true(), pair)])
 
 
 def delete_missing(pair: Pair) -> sa.Executable:
@@ -104,7 +106,7 @@ def flag_missing(pair: Pair, moment: sa.ColumnElement[Any]) -> sa.Executable:
     """Mark the rows whose keys are not staged, once."""
     target = pair.target
     values = {**{target.c[name]: value for name, value in pair.marks.items()}, target.c[_ACTIVE]: sa.false()}
-    still = target.c[_ACTIVE].is_distinct_from(sa.false())
+    still = _differs(target.c[_ACTIVE], sa.false(), pair)
     return sa.update(target).values({**values, target.c[_SINCE]: moment}).where(still, ~_exists(pair.stage, pair))
 
 
@@ -120,7 +122,8 @@ def losing_rows(stage: sa.Table, keys: tuple[str, ...], options: LoadOptions, co
     place = stage.c[POSITION]
     order: list[Any] = [place] if options.duplicates == "first" else [place.desc()]
     if options.duplicates not in ("first", "last"):
-        order.insert(0, sa.nulls_last(_collated(stage.c[options.duplicates], collation).desc()))
+        column = stage.c[options.duplicates]
+        order[:0] = [sa.case((column.is_(None), 1), else_=0), _collated(column, collation).desc()]
     rank = sa.func.row_number().over(partition_by=[stage.c[key] for key in keys], order_by=order)
     ranked = sa.select(place, rank.label("rank")).subquery()
     return sa.select(ranked.c[POSITION]).where(ranked.c.rank > 1)
@@ -135,7 +138,7 @@ def repeated_keys(table: sa.Table, keys: tuple[str, ...], limit: int) -> sa.Sele
 
 def match_keys(pair: Pair) -> sa.ColumnElement[bool]:
     """Say that a row of the target and a staged row have the same key."""
-    return sa.and_(*(_equal(pair.target.c[key], pair.stage.c[key], pair.options) for key in pair.keys))
+    return sa.and_(*(_equal(pair.target.c[key], pair.stage.c[key], pair) for key in pair.keys))
 
 
 def changing_columns(pair: Pair) -> tuple[str, ...]:
@@ -171,9 +174,33 @@ def _exists(table: sa.Table, pair: Pair, *conditions: sa.ColumnElement[bool]) ->
     return sa.select(1).select_from(table).where(match_keys(pair), *conditions).correlate(other).exists()
 
 
-def _equal(left: sa.Column[Any], right: sa.Column[Any], options: LoadOptions) -> sa.ColumnElement[bool]:
-    if options.null_keys != "match":
+def _update(pair: Pair, values: dict[Any, Any], conditions: list[sa.ColumnElement[bool]]) -> sa.Executable:
+    """Write values of a staged row into the row of the target that the conditions join with it."""
+    if pair.update_from:
+        return sa.update(pair.target).values(values).where(*conditions)
+    from_stage = {
+        column: sa.select(value).where(match_keys(pair)).correlate(pair.target).scalar_subquery()
+        for column, value in values.items()
+        if isinstance(value, sa.Column)
+    }
+    found = sa.select(1).select_from(pair.stage).where(*conditions).correlate(pair.target).exists()
+    return sa.update(pair.target).values(values | from_stage).where(found)
+
+
+def _differs(left: sa.ColumnElement[Any], right: sa.ColumnElement[Any], pair: Pair) -> sa.ColumnElement[bool]:
+    if pair.update_from:
+        return left.is_distinct_from(right)
+    if not isinstance(right, sa.Column):
+        return sa.or_(left != right, left.is_(None))
+    one_is_null = sa.or_(sa.and_(left.is_(None), right.is_not(None)), sa.and_(left.is_not(None), right.is_(None)))
+    return sa.or_(left != right, one_is_null)
+
+
+def _equal(left: sa.Column[Any], right: sa.Column[Any], pair: Pair) -> sa.ColumnElement[bool]:
+    if pair.options.null_keys != "match":
         return left == right
+    if not pair.update_from:
+        return sa.or_(left == right, sa.and_(left.is_(None), right.is_(None)))
     same = left.is_not_distinct_from(right)
     # No database can hash "is not distinct from"; a plain equality that is true whenever that is lets it.
     for kind, empty in _EMPTY.items():
@@ -191,4 +218,4 @@ def _ordered(column: sa.Column[Any], pair: Pair) -> sa.ColumnElement[Any]:
 
 
 def _collated(column: sa.Column[Any], collation: str) -> sa.ColumnElement[Any]:
-    return sa.collate(column, collation) if isinstance(column.type, sa.types.String) else column
+    return sa.collate(column, collation) if collation and isinstance(column.type, sa.types.String) else column

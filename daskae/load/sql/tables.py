@@ -31,14 +31,19 @@ def declare(
     """Describe the table that ``parts`` makes, the metadata columns behind its own."""
     columns = [column for column in data_columns(dialect, parts, load, staged) if column.name not in without]
     columns += _metadata_columns(dialect, load.metadata, flags)
-    return sa.Table(name, sa.MetaData(), *columns, schema=schema, quote=True)
+    return sa.Table(name, sa.MetaData(), *columns, schema=schema, quote=True, **dialect.table_options)
 
 
 def data_columns(dialect: Dialect, parts: TableParts, load: Load, staged: bool = False) -> list[sa.Column[Any]]:
     """Declare the columns of the batch."""
     required = () if staged or load.options.null_keys == "match" else parts.keys
     return [
-        sa.Column(field.name, dialect.column_type(field, parts.name), nullable=field.name not in required, quote=True)
+        sa.Column(
+            field.name,
+            dialect.column_type(field, parts.name, field.name in parts.keys),
+            nullable=field.name not in required,
+            quote=True,
+        )
         for field in parts.schema
     ]
 
@@ -51,6 +56,13 @@ def check_declarations(dialect: Dialect, load: Load) -> None:
     LoadError
         For a name it cannot hold, a type it has no place for, or an option that fits no table.
     """
+    if load.metadata.load_id is None and not dialect.has_key_indexes:
+        raise LoadError(
+            f"{dialect.title} needs the column that says which load brought a row: no index shows whose the rows are",
+            "[load] metadata",
+            ", ".join(load.metadata.names) or "no columns",
+            "_load_id among them, under any name",
+        )
     for parts in load.tables:
         where = f"table {parts.name}"
         if parts.name.lower().startswith(dialect.reserved):
@@ -93,8 +105,8 @@ def key_columns(parts: TableParts, load: Load) -> list[str]:
 
 
 def drop_key_index(session: Session, table: sa.Table) -> None:
-    """Remove our unique index, if it is there."""
-    run_statements(session, [statement_text(session.dialect, _drop_index(session, table))])
+    """Remove our unique index, if it is there; where names are the schema's, also from a table that was renamed."""
+    run_statements(session, _drop_index(session, table))
 
 
 def has_key_index(session: Session, table: sa.Table, columns: list[str]) -> bool:
@@ -115,28 +127,36 @@ def plan_key_index(
 
     It is named after the table, or ``of`` the one that this will be.
     """
-    statements: list[sa.schema.ExecutableDDLElement] = []
+    if not dialect.has_key_indexes:
+        return ()
+    statements: list[str] = []
     name = dialect.index_name(of or table.name)
     if session is not None:
         found = dialect.index_columns(session, table.name, name)
         if found == columns:
             return ()
         # On SQLite an index of this name may hang on a table that was renamed.
-        statements.append(_drop_index(session, table))
+        statements += _drop_index(session, table)
     if columns:
         keys = (table.c[column] for column in columns)
-        statements.append(sa.schema.CreateIndex(sa.Index(sa.quoted_name(name, True), *keys, unique=True)))
-    return tuple(statement_text(dialect, statement) for statement in statements)
+        index = sa.Index(sa.quoted_name(name, True), *keys, unique=True)
+        statements.append(statement_text(dialect, sa.schema.CreateIndex(index)))
+    return tuple(statements)
 
 
-def _drop_index(session: Session, table: sa.Table) -> sa.schema.DropIndex:
-    index = sa.Index(sa.quoted_name(session.dialect.index_name(table.name), True), table.c[0])
-    return sa.schema.DropIndex(index, if_exists=True)
+def _drop_index(session: Session, table: sa.Table) -> tuple[str, ...]:
+    dialect = session.dialect
+    name, by_table = dialect.index_name(table.name), dialect.has_indexes_by_table
+    if by_table and not dialect.index_columns(session, table.name, name):
+        return ()
+    index = sa.Index(sa.quoted_name(name, True), table.c[0])
+    return (statement_text(dialect, sa.schema.DropIndex(index, if_exists=not by_table)),)
 
 
 def _metadata_columns(dialect: Dialect, metadata: Metadata, flags: bool) -> list[sa.Column[Any]]:
     def column(name: str, kind: pa.DataType, default: sa.ColumnElement[bool] | None = None) -> sa.Column[Any]:
-        return sa.Column(name, dialect.column_type(pa.field(name, kind), ""), server_default=default, quote=True)
+        declared = dialect.column_type(pa.field(name, kind), "", indexed=name == metadata.load_id)
+        return sa.Column(name, declared, server_default=default, quote=True)
 
     kinds = ((metadata.load_id, pa.string()), (metadata.loaded_at, pa.timestamp("us")))
     columns = [column(name, kind) for name, kind in (*kinds, (metadata.source_rows, pa.int64())) if name is not None]

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 
 from daskae.errors import LoadError
 from daskae.load.base import Load, TableParts
+from daskae.load.failures import mask_secrets
 from daskae.load.sql.ddl import quoted_name, quoted_table
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
@@ -47,11 +48,19 @@ class PostgresqlDialect:
     stage_prefixes: tuple[str, ...] = ("UNLOGGED",)
     rebuilds_indexes = False
     adopts = True
+    table_options: Mapping[str, Any] = {}
+    ddl_around = False
+    has_key_indexes = True
+    has_partial_indexes = True
+    has_indexes_by_table = False
+    has_update_from = True
+    has_savepoints = True
+    has_typed_nulls = True
     has_isolation_levels = True
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = url.render_as_string(hide_password=True)
+        self.target = mask_secrets(url.render_as_string(hide_password=True))
         self.timeout = timeout
         self.compiler: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         self._password = str(url.password or "")
@@ -92,7 +101,7 @@ class PostgresqlDialect:
         """Tell by the error, or by the state of the connection."""
         return error.connection_invalidated or is_lost(error.orig)
 
-    def column_type(self, field: pa.Field, table: str) -> sa.types.TypeEngine[Any]:
+    def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.postgresql.values`."""
         return sql_type(field, table)
 

@@ -1,6 +1,5 @@
 """SQLite as a target: the lock is a file beside the database, times are texts, and names have no bounds."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -11,12 +10,12 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from daskae.errors import LoadError
 from daskae.load.base import TableParts
 from daskae.load.ledger import iso_text
 from daskae.load.lock import publisher_lock
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
+from daskae.load.sql.files import check_database_file
 from daskae.load.sql.sqlite import catalog
 from daskae.load.sql.sqlite.copying import copy_rows
 from daskae.load.sql.sqlite.failures import sqlite_translated
@@ -42,6 +41,14 @@ class SqliteDialect:
     stage_prefixes: tuple[str, ...] = ()
     rebuilds_indexes = True
     adopts = False
+    table_options: Mapping[str, Any] = {}
+    ddl_around = False
+    has_key_indexes = True
+    has_partial_indexes = True
+    has_indexes_by_table = False
+    has_update_from = True
+    has_savepoints = True
+    has_typed_nulls = True
     has_isolation_levels = False
     reserved: tuple[str, ...] = ("sqlite_", RESERVED_PREFIX)
 
@@ -54,19 +61,7 @@ class SqliteDialect:
 
     def check_place(self) -> None:
         """Refuse a missing folder, and what cannot be written."""
-        folder = self._path.parent
-        if not folder.is_dir():
-            raise LoadError(
-                "the folder of the database does not exist", where=str(folder), hint="create it, or correct the path"
-            )
-        if self._path.is_dir():
-            raise LoadError("the path of the database is a folder", where=str(self._path), hint="name a file in it")
-        # A journal is written beside the database, so the folder must be writable too.
-        for place in (folder, self._path):
-            if place.exists() and not os.access(place, os.W_OK):
-                raise LoadError(
-                    "the database cannot be written", where=str(place), hint="give write access, or choose another path"
-                )
+        check_database_file(self._path)
 
     def connecting(self) -> AbstractContextManager[sa.Connection]:
         """Connect, and make the file if there is none."""
@@ -106,7 +101,7 @@ class SqliteDialect:
         """A file is not lost."""
         return False
 
-    def column_type(self, field: pa.Field, table: str) -> sa.types.TypeEngine[Any]:
+    def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.sqlite.values`."""
         return sql_type(field, table)
 

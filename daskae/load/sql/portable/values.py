@@ -1,0 +1,90 @@
+"""How Arrow values are stored where only SQLAlchemy knows the database: in generic types, and proven to be the same.
+
+Databases round, cut and pad in their own ways: a time to milliseconds, an empty text to a null, a decimal to a double.
+So every batch is read back and compared, and a value that is not stored as it is makes the load fail.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from daskae.errors import LoadError
+from daskae.load.sql.columns import plain_type
+
+KEY_LENGTH = 255
+_DIGITS = 38
+
+
+def sql_type(field: pa.Field, table: str, indexed: bool, decimals: bool) -> sa.types.TypeEngine[Any]:
+    """Return the declared type of a column; ``decimals`` says whether the driver has decimals.
+
+    Raises
+    ------
+    LoadError
+        When there is no place for the type.
+    """
+    kind = plain_type(field.type)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    exact = pa.types.is_decimal128(kind) and 0 <= kind.scale <= _DIGITS
+    choices: tuple[tuple[bool, sa.types.TypeEngine[Any]], ...] = (
+        (text and indexed, sa.Unicode(KEY_LENGTH)),
+        (text, sa.UnicodeText()),
+        (pa.types.is_uint64(kind), _numeric(20, 0, decimals)),
+        (pa.types.is_integer(kind), sa.BigInteger()),
+        (pa.types.is_boolean(kind), sa.Boolean()),
+        (pa.types.is_floating(kind), sa.Double()),
+        (pa.types.is_date32(kind), sa.Date()),
+        (pa.types.is_timestamp(kind) and kind.tz is None, sa.DateTime()),
+        (exact, _numeric(_DIGITS, getattr(kind, "scale", 0), decimals)),
+    )
+    for fits, declared in choices:
+        if fits:
+            return declared
+    raise LoadError(
+        "there is no generic column of this type",
+        where=f"table {table}, column {field.name}",
+        got=str(field.type),
+        allowed="string, integer, bool, float, date32, timestamp without zone, decimal128 of scale 0 to 38",
+    )
+
+
+def require_same(schema: pa.Schema, table: str, sent: Sequence[tuple[Any, ...]], found: Sequence[Any]) -> None:
+    """Compare the rows that were sent with those that are stored, in order.
+
+    Raises
+    ------
+    LoadError
+        Naming the first value that is another one.
+    """
+    if len(sent) != len(found):
+        raise LoadError("the database does not hold the rows that were sent", f"table {table}", f"{len(found)} rows",
+            f"{len(sent)} rows")  # fmt: skip
+    for ours, theirs in zip(sent, found, strict=True):
+        for name, one, other in zip(schema.names, ours, theirs, strict=True):
+            if not _same(one, other):
+                raise LoadError(
+                    "the database does not store a value as it is",
+                    where=f"table {table}, column {name}",
+                    got=repr(other),
+                    allowed=repr(one),
+                    hint="write to Parquet, or to SQLite, PostgreSQL, MariaDB or DuckDB",
+                )
+
+
+def _numeric(digits: int, scale: int, decimals: bool) -> sa.types.TypeEngine[Any]:
+    return sa.Numeric(digits, scale) if decimals else sa.Numeric(digits, scale, asdecimal=False)
+
+
+def _same(sent: Any, found: Any) -> bool:
+    if sent is None or found is None:
+        return sent is found
+    if isinstance(sent, bool):
+        return bool(found) == sent
+    if isinstance(sent, float):
+        return repr(float(found)) == repr(sent)
+    if isinstance(sent, Decimal | int):
+        return Decimal(repr(found) if isinstance(found, float) else found) == sent
+    return bool(found == sent)
