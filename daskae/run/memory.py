@@ -87,7 +87,9 @@ def measure(source: Source, spec: Spec) -> Expansion:
     sizes = [to_units(column).estimated_size() for column in checked.accepted.get_columns()]
     places = _CELL * batch.cells.width * batch.cells.height
     cells, kept = int(batch.cells.estimated_size()) + places, sum(sizes) + _HASHES * len(checked.rows)
-    accepted = max(1, len(checked.rows)) / max(1, batch.count)
+    if not len(checked.rows):  # nothing can be said of rows that are kept
+        return usual
+    accepted = len(checked.rows) / batch.count
     if largest.kind == "csv" and not largest.compression:
         read = max(1, head.end - head.start)
         return Expansion(cells / read, kept / read / accepted, WINDOW)

@@ -109,5 +109,5 @@ def test_what_only_looks_like_one_names_columns(text: str) -> None:
 @pytest.mark.parametrize("text", ["amount.__class__", "note.__globals__"])
 def test_attributes_are_fields_of_a_structure_and_there_is_none(text: str) -> None:
     expression = sql_expression(text, "columns.amount")
-    with pytest.raises(pl.exceptions.PolarsError, match="struct"):
+    with pytest.raises(pl.exceptions.PolarsError, match=r"struct|^__\w+__$"):
         pl.DataFrame({"amount": [1], "note": ["x"]}).select(expression)
