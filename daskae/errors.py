@@ -11,6 +11,7 @@
     │   ├── MemoryLimitError                a task needs more memory than its process may have
     │   ├── TaskKilledError                 the processes that ran a task died
     │   └── WorkersUnavailableError exit 75  no worker came, or all were lost
+    ├── WorkDirError             exit 1   the work directory cannot be written; what is finished is kept
     ├── TimeLimitError             exit 75  the time of a batch job is over before the work
     ├── ExchangeError              exit 1   an intermediate file is damaged or missing
     ├── ConservationError          exit 1   rows read != rows accepted + rows rejected
@@ -19,11 +20,13 @@
         └── TargetBusyError        exit 75  somebody else holds the target
 
 Each error is made of five plain texts: what happened, where, what was found, what is allowed and what to do next. They
-are the constructor's arguments, so every error survives pickling between processes. ``summary`` holds the record of the
-run that failed, where there was one.
+are the constructor's arguments, so every error survives pickling between processes; passwords in them are
+masked there. ``summary`` holds the record of the run that failed, where there was one.
 """
 
 from typing import ClassVar
+
+from daskae.masking import mask_secrets
 
 
 class DaskaeError(Exception):
@@ -46,8 +49,9 @@ class DaskaeError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, what: str, where: str = "", got: str = "", allowed: str = "", hint: str = "") -> None:
-        super().__init__(what, where, got, allowed, hint)
-        self.what, self.where, self.got, self.allowed, self.hint = what, where, got, allowed, hint
+        texts = tuple(mask_secrets(str(text)) for text in (what, where, got, allowed, hint))
+        super().__init__(*texts)
+        self.what, self.where, self.got, self.allowed, self.hint = texts
         self.summary: object = None
 
     def __str__(self) -> str:
@@ -89,6 +93,10 @@ class WorkersUnavailableError(EngineError):
     """No worker appeared in time, or all of them were lost."""
 
     exit_code = 75
+
+
+class WorkDirError(DaskaeError):
+    """The work directory cannot be written; finished parts are kept, the target is as it was."""
 
 
 class TimeLimitError(DaskaeError):

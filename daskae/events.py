@@ -106,6 +106,20 @@ class StepApplied(Event):
 
 
 @dataclass(frozen=True)
+class StillRunning(Event):
+    """Nothing has ended for a while; sent from a thread of its own."""
+
+    stage: Stage | Literal[""]
+    """Empty between stages."""
+    seconds: float
+    """Since something ended last."""
+    tasks: tuple[str, ...]
+    """Those that have been running longest; empty for stages of the driver alone."""
+    others: int = 0
+    """Further tasks that have not ended, most of them not begun."""
+
+
+@dataclass(frozen=True)
 class WorkerLost(Event):
     """A worker process is gone that was not asked to go."""
 

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,13 @@ class ExchangeWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        # A file that could not be written cannot be closed either, and what went wrong first is what counts.
+        with suppress(OSError, pa.ArrowException) if any(exc) else nullcontext():
+            writer.close()
             self._sink.close()
-            self._writer = None
 
     def append(self, frame: pl.DataFrame, slots: NDArray[np.uint16]) -> None:
         """Sort rows by slot, keeping their order within one, and write them as a batch for each group of slots."""
@@ -93,6 +97,7 @@ class ExchangeWriter:
     def _write(self, batch: pa.RecordBatch, offsets: NDArray[np.int64]) -> None:
         self._writer.write_batch(batch, custom_metadata={_OFFSETS: offsets.tobytes()})
         self._rows += batch.num_rows
+        crash_point("exchange.writing")
 
     def finish(self) -> ExchangeFile | None:
         """Close the file and describe it; None if nothing was written."""

@@ -1,9 +1,10 @@
-"""Places where a test may kill the process, to prove that a kill there does no harm.
+"""Places where a test may kill or stop the process, to prove that it does no harm there.
 
-A stage calls :func:`crash_point` with a name at every step whose interruption matters. In a normal run that is one
-look at the environment. With ``DASKAE_CRASH_AT=sqlite.staged`` the process dies there as if by ``kill -9``: no
+A stage calls :func:`crash_point` with a name at every step whose interruption matters. In a normal run that is two
+looks at the environment. With ``DASKAE_CRASH_AT=sqlite.staged`` the process dies there as if by ``kill -9``: no
 ``finally``, no flush, no goodbye. ``DASKAE_CRASH_AT=sqlite.staged:3`` lets the first two passes live and dies at the
-third.
+third. ``*:17`` dies at the seventeenth passage of any place, so a loop over the number visits every one of them.
+``DASKAE_STOP_AT`` stops the process instead, as SIGSTOP does, until it is told to go on.
 """
 
 import os
@@ -11,12 +12,15 @@ import signal
 from collections import Counter
 
 CRASH_VARIABLE = "DASKAE_CRASH_AT"
+STOP_VARIABLE = "DASKAE_STOP_AT"
+ANY = "*"
+_SIGNALS = {CRASH_VARIABLE: signal.SIGKILL, STOP_VARIABLE: signal.SIGSTOP}
 
-_passes: Counter[str] = Counter()
+_passes: Counter[tuple[str, str]] = Counter()
 
 
 def crash_point(name: str) -> None:
-    """Kill this process with SIGKILL when the environment says so.
+    """Kill or stop this process when the environment says so.
 
     Parameters
     ----------
@@ -28,14 +32,18 @@ def crash_point(name: str) -> None:
     ValueError
         If the environment names this place with something that is not a count of passes.
     """
-    armed = os.environ.get(CRASH_VARIABLE)
-    if armed is None:
-        return
+    for variable, number in _SIGNALS.items():
+        armed = os.environ.get(variable)
+        if armed is not None and _is_meant(variable, armed, name):
+            os.write(2, f"{number.name} at {name}\n".encode())
+            os.kill(os.getpid(), number)
+
+
+def _is_meant(variable: str, armed: str, name: str) -> bool:
     target, _, count = armed.partition(":")
-    if target != name:
-        return
+    if target not in (name, ANY):
+        return False
     if count and not (count.isdecimal() and int(count) > 0):
-        raise ValueError(f"{CRASH_VARIABLE}={armed} is not a name, or a name with a count such as {name}:2")
-    _passes[name] += 1
-    if _passes[name] == int(count or 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError(f"{variable}={armed} is not a name, or a name with a count such as {name}:2")
+    _passes[variable, target] += 1
+    return _passes[variable, target] == int(count or 1)

@@ -19,6 +19,8 @@ from daskae.run.plan import Plan, make_plan
 from daskae.run.publish import preflight, publish
 from daskae.run.report import write_run_report
 from daskae.run.steps import finalize, find_repeated, map_partitions, quarantine, reduce_buckets
+from daskae.run.turns import take_turn
+from daskae.run.workdir import require_room
 from daskae.summary import RunSummary
 
 
@@ -32,7 +34,9 @@ def plan_run(context: RunContext) -> Plan:
     with context.stage("discover"):
         source = correct(discover(context.settings, context.scans), context)
     with context.stage("plan"):
-        return make_plan(source, context)
+        plan = make_plan(source, context)
+        require_room(plan, context)
+        return plan
 
 
 def run_plan(plan: Plan, context: RunContext) -> RunSummary:
@@ -42,7 +46,7 @@ def run_plan(plan: Plan, context: RunContext) -> RunSummary:
     ------
     DaskaeError
     """
-    sink = preflight(plan, context)
+    sink, turn = preflight(plan, context), take_turn(context)
     with context.engine(plan) as engine:
         mapped = map_partitions(plan, engine, context)
         repeated = find_repeated(plan, mapped, engine, context)
@@ -50,5 +54,5 @@ def run_plan(plan: Plan, context: RunContext) -> RunSummary:
         final = finalize(plan, reduced, engine, context)
         rejected = quarantine(plan, mapped, reduced, engine, context)
     outcome = check_gate(plan, mapped, reduced, repeated, final, context)
-    receipt = publish(sink, plan, outcome, context)
+    receipt = publish(sink, turn, plan, outcome, context)
     return write_run_report(plan, outcome, rejected, receipt, context)

@@ -6,6 +6,7 @@ Money is exact: decimals of 38 digits with ``scale`` digits after the point whil
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +99,13 @@ def sql_expression(text: str, where: str) -> pl.Expr:
             "an expression may look at its own row only", where, text, "no aggregate, window or subquery",
             "what needs many rows is a metric",
         )  # fmt: skip
+    if "Selector" in _words(json.loads(expression.meta.serialize(format="json"))):
+        raise SettingsError("an expression must name its columns", where, text, "no pattern that stands for columns")
+    if _CLOCK.search(_QUOTED.sub("''", text)):
+        raise SettingsError(
+            "an expression must not look at the clock", where, text, "values that are the same tomorrow",
+            "give the date as a text, or use a freshness rule",
+        )  # fmt: skip
     return expression
 
 
@@ -106,7 +114,11 @@ def looks_beyond_row(expression: pl.Expr) -> bool:
     return not _BEYOND_ROW.isdisjoint(_words(json.loads(expression.meta.serialize(format="json"))))
 
 
-_BEYOND_ROW = frozenset({"Agg", "Over", "Len", "Shift", "Rolling", "SubPlan", "Range", "Rank", "CumSum", "Gather"})
+_CLOCK = re.compile(r"\bnow\s*\(|\b(?:current|local)_?(?:timestamp|date|time)\b", re.IGNORECASE)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_BEYOND_ROW = frozenset(
+    {"Agg", "Explode", "Over", "Len", "Shift", "Rolling", "SubPlan", "Range", "Rank", "CumSum", "Gather"}
+)
 
 
 def _words(node: object) -> Iterator[str]:

@@ -100,7 +100,7 @@ def main(
         strategy
             What happens to earlier loads. [default: replace]
         cluster
-            auto, inline, local, tcp://…, tls://… or a scheduler FILE.json. [default: auto]
+            auto, inline, local, slurm, kubernetes, tcp://…, tls://… or a scheduler FILE.json. [default: auto]
         workers
             Worker processes or threads of this machine. [default: one a core]
         memory_limit

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         encoding
             How CSV files are written. [default: utf-8]
         cluster
-            auto, inline, local, tcp://…, tls://… or a scheduler FILE.json. [default: auto]
+            auto, inline, local, slurm, kubernetes, tcp://…, tls://… or a scheduler FILE.json. [default: auto]
         workers
             Worker processes or threads of this machine. [default: one a core]
         memory_limit

@@ -82,6 +82,7 @@ def _show(
     json: Annotated[bool, _Switch] = False,
     out: Path | None = None,
     columns: Annotated[bool, _Switch] = False,
+    for_spreadsheet: Annotated[bool, _Switch] = False,
     work_dir: Path | None = None,
 ) -> int:
     """Show the rejected rows of a run, or write them to a file for correction.
@@ -102,10 +103,13 @@ def _show(
         Write them to this file, .csv, .jsonl or .parquet, to be corrected and replayed.
     columns
         In the file, split each record into the columns of its source where it can be split.
+    for_spreadsheet
+        In the file, put an apostrophe before what a spreadsheet would run as a formula; it is for looking at only.
     work_dir
         Work directory of the job. [default: .daskae]
     """
-    return _guarded(lambda: _show_rows(_work(work_dir), run, (reason, file), limit, json, out, columns))
+    only, how = (reason, file), (columns, for_spreadsheet)
+    return _guarded(lambda: _show_rows(_work(work_dir), run, only, limit, json, out, how))
 
 
 def _forget(*files: str, all: Annotated[bool, _Switch] = False, work_dir: Path | None = None) -> int:
@@ -254,7 +258,7 @@ def _show_rows(
     limit: int | None,
     as_json: bool,
     out: Path | None,
-    columns: bool,
+    how: tuple[bool, bool],
 ) -> int:
     from itertools import islice
 
@@ -262,6 +266,10 @@ def _show_rows(
 
     if limit is not None and limit < 0:
         raise SettingsError("the number of rows is negative", "--limit", str(limit))
+    columns, for_spreadsheet = how
+    if for_spreadsheet and (out is None or out.suffix.lower() != ".csv"):
+        what = "only a CSV file is opened by a spreadsheet"
+        raise SettingsError(what, "--for-spreadsheet", str(out), "--out NAME.csv")
     if columns and out is None:
         raise SettingsError("columns are for files", "--columns", "without --out", hint="give --out rejects.csv too")
     run = pick_run(work, name)
@@ -272,7 +280,8 @@ def _show_rows(
         from daskae.run.rejects import source_columns
 
         names = source_columns(run) if columns else []
-        count = write_rejects(out, islice(rows, limit), names, dialect_of(_settings_of(run.folder, work, {})))
+        dialect = dialect_of(_settings_of(run.folder, work, {}))
+        count = write_rejects(out, islice(rows, limit), names, dialect, for_spreadsheet=for_spreadsheet)
         print(f"{count:,} rows of run {run.run_id} are in {out}", file=sys.stderr)
         return 0
     for reject in islice(rows, 20 if limit is None and not as_json else limit):

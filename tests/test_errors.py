@@ -22,6 +22,7 @@ TREE = {
     "ExchangeError": ("DaskaeError", 1),
     "ConservationError": ("DaskaeError", 1),
     "GateError": ("DaskaeError", 4),
+    "WorkDirError": ("DaskaeError", 1),
     "LoadError": ("DaskaeError", 1),
     "TargetBusyError": ("LoadError", 75),
 }

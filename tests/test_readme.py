@@ -6,13 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+import pytest
+
+from daskae.config import load_settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LOADING = (ROOT / "daskae" / "load" / "README.md").read_text(encoding="utf-8")
 ORDERS = "order_id,customer_id,order_date,amount\n1,A,2024-01-06,5.25\n2,A,2024-01-08,7\n3,B,2024-01-07,1.10\n"
 
 
-def block(language: str, holding: str) -> str:
+def block(language: str, holding: str, page: str = README) -> str:
     """Return the one block of a language that holds a text."""
-    found = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in text]
+    found = [text for text in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL) if holding in text]
     assert len(found) == 1
     return str(found[0])
 
@@ -80,3 +86,36 @@ def test_the_steps(tmp_path: Path) -> None:
     assert document["kpis"]["revenue"] == "26.18"  # type: ignore[index]
     affected = {rule["rule_name"]: rule["affected_rows"] for rule in document["rules"]}  # type: ignore[attr-defined]
     assert affected == {"readable_email": 1, "no_test_orders": 1}
+
+
+def test_the_loading_guide(tmp_path: Path) -> None:
+    """Its script and its settings make two loads, of which the second would lose a customer."""
+    (tmp_path / "shop.py").write_text(block("python", "LoadCheck", LOADING))
+    (tmp_path / "drift.toml").write_text(block("toml", "on_drift", LOADING))
+    (tmp_path / "orders.csv").write_text(ORDERS)
+    command = ["shop.py", "orders.csv", "--config", "drift.toml", "--to", "sqlite:///m.db", "--json", "--quiet"]
+    assert run(command, tmp_path)["status"] == "done"
+    (tmp_path / "orders.csv").write_text(ORDERS.partition("3,B")[0])
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "no_customer_lost" in done.stderr
+
+
+@pytest.mark.parametrize("holding", ["on_missing", "partition_by"])
+def test_settings_of_the_loading_guide(holding: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(block("toml", holding, LOADING))
+    assert load_settings({}, tmp_path / "settings.toml").load
+
+
+def test_the_memory_of_ones_own_code(tmp_path: Path) -> None:
+    code = block("python", "memory_monitor")
+    (tmp_path / "own.py").write_text("def train():\n    return bytearray(1 << 24)\n\n" + code)
+    done = subprocess.run([sys.executable, "own.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    peak, average, _ = done.stdout.split()
+    assert int(peak) >= float(average) > 0
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (README, LOADING):
+        for link in re.findall(r"\]\(([^)#]+)\)", page):
+            assert (ROOT / link).exists(), link

@@ -102,9 +102,12 @@ class ClusterSettings(Section):
     start_timeout: str = "120s"
     """How long to wait for the scheduler, and for the first worker."""
     retries: int = Field(3, ge=0)
+    """Deaths of workers that a task survives; the last two times it is tried while nothing else runs."""
     replace_after: Seconds = 60.0
     """How long a lost worker may be away before another one is started in its place."""
     adaptive: AdaptiveSettings | None = None
+    heartbeat: Seconds = Field(25.0, gt=0)
+    """How long nothing may end before a line in the log says what is being waited for."""
     dashboard: bool = False
     """Serve Dask's dashboard, with a page about the run, on the loopback address only."""
     time_limit: Seconds | None = None

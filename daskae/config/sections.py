@@ -41,6 +41,8 @@ class InputSettings(Section):
     timezone: str = "UTC"
     """Zone that times with an offset are converted to; times without one are taken as they are."""
     max_record_bytes: Bytes = 16 << 20
+    max_expansion: int = Field(250, ge=1)
+    """Bytes behind one byte of a compressed file, at most, where it holds more than 256 MiB."""
     table: str | None = None
     """Table to read where INPUT is a database URL."""
     query: str | None = None
@@ -74,6 +76,8 @@ class ColumnSettings(Section):
     expression: str | None = None
     dtype: ColumnType | None = None
     format: str | list[str] | None = None
+    personal: bool = False
+    """Whether its values name a person and are not to be shown; as if it stood in ``privacy.mask``."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "ColumnSettings":
@@ -140,6 +144,8 @@ class ValidationSettings(Section):
     """Run only rules with one of these tags; the contract is always enforced."""
     exclude_tags: list[str] = []
     """Do not run rules with one of these tags."""
+    check_determinism: bool = True
+    """Call functions in steps, rules and metrics a second time with a few rows, and fail where they differ."""
     samples: int = Field(5, ge=0, le=100)
     """Rows shown for each rule that some row breaks; counts are exact whatever this is."""
 
@@ -172,6 +178,15 @@ class MetricSettings(Section):
     frequency: Literal["observation", "tenure"] = "observation"
     observation_months: float = Field(12, gt=0)
     lifespan_months: float = Field(24, gt=0)
+
+
+class PrivacySettings(Section):
+    """``[privacy]``: values that name a person; tables in the target hold them all the same."""
+
+    mask: list[str] = []
+    """Columns, of the contract or of the sources, whose values no summary, report, log or profile shows."""
+    quarantine: Literal["keep", "mask"] = "keep"
+    """``mask`` hides their values in the rejected rows, too; such rows can be counted, but not corrected."""
 
 
 class QualitySettings(Section):

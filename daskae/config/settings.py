@@ -26,6 +26,7 @@ from daskae.config.sections import (
     LoadSettings,
     MetricSettings,
     MoneySettings,
+    PrivacySettings,
     QualitySettings,
     RuleSettings,
     Section,
@@ -36,7 +37,7 @@ from daskae.config.sections import (
 from daskae.errors import SettingsError
 
 _PREFIX = "DASKAE_"
-_OTHER_VARIABLES = ("DASKAE_CRASH_AT", "DASKAE_DATABASE_URL", "DASKAE_TEST_")
+_OTHER_VARIABLES = ("DASKAE_CRASH_AT", "DASKAE_STOP_AT", "DASKAE_DATABASE_URL", "DASKAE_TEST_")
 """Beginnings of variables that are no settings; faults, databases and tests look at them."""
 
 
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     metrics: MetricSettings = MetricSettings()
     validation: ValidationSettings = ValidationSettings()
     quality: QualitySettings = QualitySettings()
+    privacy: PrivacySettings = PrivacySettings()
     load: LoadSettings = LoadSettings()
     cluster: ClusterSettings = ClusterSettings()
     work: WorkSettings = WorkSettings()

@@ -15,6 +15,7 @@ from daskae.config import ClusterSettings
 from daskae.engine.deadline import Deadline
 from daskae.errors import DaskaeError, EngineError, MemoryLimitError
 from daskae.events import Event
+from daskae.masking import mask_secrets
 from daskae.monitor.cgroup import cpu_limit
 from daskae.monitor.memory import PeakMeter, available_memory, current_rss
 from daskae.units import format_bytes
@@ -208,7 +209,9 @@ def task_failure(function: Callable[..., Any], item: Any, error: Exception) -> D
     """Return what to raise for an error inside a task: ours as it is, any other with the task's name."""
     if isinstance(error, DaskaeError):
         return error
-    return EngineError("a task failed", f"{function.__name__} {item}"[:300], f"{type(error).__name__}: {error}"[:300])
+    # Masked before it is cut: of a password that is cut nobody could tell that it is one.
+    where, got = mask_secrets(f"{function.__name__} {item}"), mask_secrets(f"{type(error).__name__}: {error}")
+    return EngineError("a task failed", where[:300], got[:300])
 
 
 def cores() -> int:

@@ -17,6 +17,7 @@ from daskae.engine.base import LOCAL, Emit, Needs, Outcome, Show, cores, succeed
 from daskae.engine.clusters import connect
 from daskae.engine.deadline import Deadline
 from daskae.engine.handing import Handout
+from daskae.engine.newcomers import watch_newcomers
 from daskae.engine.page import TOPIC, add_page, describe_way
 from daskae.engine.plugins import ClusterWatch, TaskWatch
 from daskae.engine.probe import probe_workers
@@ -92,6 +93,8 @@ class DaskEngine:
             self._client, self.slots = connected.client, connected.slots
             self.shares_memory = max(self._client.nthreads().values(), default=1) > 1
             probe_workers(self._client, self._needs)
+            if self._target != LOCAL:
+                stack.enter_context(watch_newcomers(self._client, self._needs, self._emit))
             retries, by_value = self._settings.retries, self._target != LOCAL
             self._handout = Handout(self._client, self.slots, retries, self._emit, self._watch(), by_value)
             self._stack = stack.pop_all()

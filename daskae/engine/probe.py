@@ -37,7 +37,7 @@ def probe_workers(client: Any, needs: Needs) -> None:
     workers = client.scheduler_info()["workers"]
     require_same_versions(client.get_versions(packages=list(PACKAGES)), workers)
     require_memory(workers, needs.projected_bytes)
-    with _token(needs.work_dir) as (path, token):
+    with token_file(needs.work_dir) as (path, token):
         answers = client.run(look_around, str(path or ""), token, needs.look, needs.inputs, on_error="return")
     for address, answer in answers.items():
         _require_fine(_label(workers, address), answer, path)
@@ -111,7 +111,7 @@ def code_digest() -> str:
 
 
 @contextmanager
-def _token(folder: Path | None) -> Any:
+def token_file(folder: Path | None) -> Any:
     """Write a file that workers are to see."""
     token = secrets.token_hex(16)
     if folder is None:

@@ -1,13 +1,13 @@
 """The operating system's errors in the words of a person who has to do something about them, and no secrets in them."""
 
 import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
 
 from daskae.errors import LoadError
+from daskae.masking import mask_secrets as mask_secrets
 
 _REASONS = {
     errno.ENOSPC: ("the disk of the target is full", "free some space, then run the same command again"),
@@ -18,15 +18,6 @@ _REASONS = {
     errno.ENAMETOOLONG: ("a name is too long for the target", "use a shorter table name or path"),
 }
 _UNKNOWN = ("the target cannot be written", "check the path and the disk")
-
-# Greedy on purpose: a password may hold any character, and hiding too much of a text does no harm.
-_USER_INFO = re.compile(r"(://[^/?#@:\s]*):\S*@")
-_OPTION = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key|sig)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
-
-
-def mask_secrets(text: str) -> str:
-    """Replace what looks like a password in a URL, or in a text that quotes one, by ``***``."""
-    return _OPTION.sub(r"\1***", _USER_INFO.sub(r"\1:***@", text))
 
 
 @contextmanager

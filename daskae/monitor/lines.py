@@ -12,6 +12,7 @@ from daskae.events import (
     StageDone,
     StageStarted,
     StepApplied,
+    StillRunning,
     TaskDone,
     TaskRepeated,
     Warned,
@@ -85,6 +86,8 @@ def describe(event: Event, tally: Tally) -> str:
             return f"{event.stage} done in {format_seconds(event.seconds)}"
         case StepApplied():
             return _step_line(event)
+        case StillRunning():
+            return still_waiting(event)
         case Noted():
             return event.message
         case Warned() | WorkerLost() | MemoryPressure() | TaskRepeated():
@@ -94,6 +97,14 @@ def describe(event: Event, tally: Tally) -> str:
             return f"run finished, {event.status}, in {format_seconds(event.seconds)}{ending}"
         case _:
             return repr(event)
+
+
+def still_waiting(event: StillRunning) -> str:
+    """Return the line that says what has been waited for."""
+    what = ", ".join(event.tasks)
+    more = f" and {format_count(event.others)} more" if event.others else ""
+    waiting = f"; waiting for {what}{more}" if what else ""
+    return f"{event.stage or 'between stages'}: nothing has ended for {whole_seconds(event.seconds)}{waiting}"
 
 
 _LOSSES = {

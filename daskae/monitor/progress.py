@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from daskae.events import Event, Noted, RunFinished, StageDone
+from daskae.events import Event, Noted, RunFinished, StageDone, StillRunning
 from daskae.monitor import lines
 from daskae.monitor.tally import Clock, Tally
 
@@ -56,6 +56,8 @@ class PlainLines:
             self._write(f"warning: {text}")
         elif isinstance(event, Noted):
             self._write(event.message)
+        elif isinstance(event, StillRunning):
+            self._write(lines.still_waiting(event))
         elif isinstance(event, StageDone) and stage is not None and stage.stage == event.stage:
             self._write(lines.stage_done(stage, event.seconds, self._tally.clock()))
 

@@ -23,6 +23,8 @@ from daskae.read.records import Records, find_records, first_fields, header_end,
 from daskae.read.source import RangeReader, open_stream
 
 WINDOW = 8 << 20
+_ENDLESS = 64 << 20
+"""Decompressed bytes without a line end that are no order any more, whatever the settings."""
 _NOT_UTF8 = "not-utf8"
 
 
@@ -167,7 +169,7 @@ def _whole_records(data: bytes, dialect: Dialect, final: bool) -> tuple[int, Rec
 def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator[_Found]:
     decoder = codecs.getincrementaldecoder(dialect.encoding)(_NOT_UTF8) if dialect.is_wide else None
     rest, first, final, skip = b"", True, False, dialect.skip_rows
-    with open_stream(segment.path, segment.compression) as stream:
+    with open_stream(segment.path, segment.compression, dialect.max_expansion) as stream:
         while not final:
             piece = bytes(stream.read(window))
             final = not piece
@@ -183,6 +185,11 @@ def _stream_windows(segment: Segment, dialect: Dialect, window: int) -> Iterator
             if used:
                 yield None, rest[:used], None
                 rest = rest[used:]
+            elif len(rest) > max(_ENDLESS, 4 * dialect.max_record_bytes):
+                raise InputError(
+                    "a line of an input has no end", segment.label, f"{len(rest):,} bytes without a line end",
+                    f"{dialect.max_record_bytes:,} bytes a record", "look at the file, or raise input.max_record_bytes",
+                )  # fmt: skip
 
 
 def _keep_as_invalid(error: UnicodeError) -> tuple[str, int]:

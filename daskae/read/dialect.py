@@ -1,10 +1,11 @@
 """How a CSV source is written: the settings every reading function needs."""
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from daskae.errors import SettingsError
+from daskae.read.source import MAX_EXPANSION
 
 WHITESPACE = "whitespace"
 LONG_DELIMITER = b"\xff"
@@ -37,6 +38,8 @@ class Dialect:
     """One character that makes the character behind it an ordinary one, in quotes and outside; empty for none."""
     skip_rows: int = 0
     """Lines at the start of every file that are left out, before its header."""
+    max_expansion: int = field(default=MAX_EXPANSION, repr=False, compare=False)
+    """Bytes behind one byte of a compressed file, at most; decides nothing about what is read."""
 
     def __post_init__(self) -> None:
         if not self._is_blanks and not _is_delimiter(self.delimiter):

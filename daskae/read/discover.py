@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from daskae.errors import InputError
+from daskae.faults import crash_point
 from daskae.hashing import digest_texts
+from daskae.masking import mask_secrets
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
 from daskae.read.parquet import scan_parquet
@@ -50,9 +52,12 @@ def find_files(inputs: Sequence[str]) -> list[SourceFile]:
     found: dict[str, tuple[str, str]] = {}
     for text in inputs:
         for path, label in _expand(text):
-            found.setdefault(path if is_url(path) else os.path.realpath(path), (path, label))
+            found.setdefault(path if is_url(path) else os.path.realpath(path), (path, mask_secrets(label)))
     counts = Counter(label for _, label in found.values())
-    files = [SourceFile(path, label if counts[label] == 1 else _whole(given)) for path, (given, label) in found.items()]
+    files = [
+        SourceFile(path, label if counts[label] == 1 else mask_secrets(_whole(given)))
+        for path, (given, label) in found.items()
+    ]
     return sorted(files, key=lambda file: file.label)
 
 
@@ -153,7 +158,8 @@ def _scan(
 ) -> list[Segment]:
     _, identity, modified = file_size_and_identity(file.path)
     key = digest_texts(settings, file.path, file.label, identity)
-    entry = None if cache is None else cache / f"{key}.json"
+    secret = mask_secrets(file.path) != file.path
+    entry = None if cache is None or secret else cache / f"{key}.json"
     if entry is not None and (known := _load(entry)) is not None:
         return known
     started = time.time()
@@ -165,6 +171,7 @@ def _scan(
     if entry is not None and started - modified > _SETTLED_SECONDS:
         temporary = entry.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps([asdict(segment) for segment in segments]))
+        crash_point("scan.before_rename")
         temporary.replace(entry)
     return segments
 

@@ -16,7 +16,7 @@ from daskae.read.frames import to_frame
 from daskae.read.source import RangeReader, file_size_and_identity, hash_range, is_url, reading
 
 BATCH_ROWS = 131_072
-_ENCODER = json.JSONEncoder(default=str, ensure_ascii=False)
+_ENCODER = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterator[Batch]:
@@ -51,25 +51,28 @@ class _RawRows:
         if self._whole is None:
             texts = self._read_again(rows + self._first)
         else:
-            texts = [as_json(row) for row in self._whole.take(pl.Series(rows).to_arrow()).to_pylist()]
-        return pl.Series(texts, dtype=pl.String), pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
+            texts = _as_json_texts(pa.Table.from_batches([self._whole.take(pl.Series(rows).to_arrow())]))
+        return texts, pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
 
-    def _read_again(self, wanted: RowNumbers) -> list[str]:
-        texts: list[str] = []
+    def _read_again(self, wanted: RowNumbers) -> pl.Series:
+        texts = [pl.Series(dtype=pl.String)]
         done = 0
         with pq.ParquetFile(_opened(self._segment.path)) as file:
             for group in range(self._segment.start, self._segment.end):
                 count = file.metadata.row_group(group).num_rows
                 inside = wanted[(wanted >= done) & (wanted < done + count)] - done
                 if len(inside):
-                    texts += [
-                        as_json(row)
-                        for row in file.read_row_group(group, use_threads=False)
-                        .take(pl.Series(inside).to_arrow())
-                        .to_pylist()
-                    ]
+                    rows = file.read_row_group(group, use_threads=False).take(pl.Series(inside).to_arrow())
+                    texts.append(_as_json_texts(rows))
                 done += count
-        return texts
+        return pl.concat(texts)
+
+
+def _as_json_texts(rows: pa.Table) -> pl.Series:
+    """Write rows as :func:`as_json` does; where all are texts, Polars does the same in a quarter of the time."""
+    if rows.num_rows and all(kind == pa.string() for kind in rows.schema.types):
+        return to_frame(rows).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    return pl.Series([as_json(row) for row in rows.to_pylist()], dtype=pl.String)
 
 
 def as_json(row: dict[str, Any]) -> str:

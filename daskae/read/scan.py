@@ -70,7 +70,7 @@ def scan_csv(path: str, label: str, dialect: Dialect, block_size: int, pool: Thr
 
 
 def _stream_head(path: str, label: str, compression: str, dialect: Dialect) -> bytes:
-    with open_stream(path, compression) as stream:
+    with open_stream(path, compression, dialect.max_expansion) as stream:
         head = bytes(stream.read(_HEADER_LIMIT))
     if not head:
         raise InputError("an input file is empty", label, "0 bytes after decompression", hint="remove or refetch it")

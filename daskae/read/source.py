@@ -7,13 +7,17 @@ becomes an :class:`~daskae.errors.InputError` that names the file, in one place.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import xxhash
 
 from daskae.errors import InputChangedError, InputError
 
 HASH_WINDOW = 1 << 20
+MAX_EXPANSION = 250
+"""Bytes behind one byte of a compressed file, at most; order files of a shop take a tenth of their size (measured)."""
+_NEVER_TOO_MUCH = 256 << 20
+"""Bytes that any compressed file may hold; a small one that says the same again and again is no bomb."""
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 
 
@@ -64,7 +68,12 @@ def require_unchanged(path: str, label: str, identity: str) -> None:
     ------
     InputChangedError
     """
-    now = file_size_and_identity(path)[1]
+    try:
+        now = file_size_and_identity(path)[1]
+    except InputError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        now = "gone"
     if now != identity:
         raise InputChangedError(
             "an input changed while it was read", label, now, identity, "let the writer finish, then run again"
@@ -114,8 +123,8 @@ def hash_range(reader: RangeReader, start: int, end: int) -> str:
 
 
 @contextmanager
-def open_stream(path: str, compression: str) -> Iterator[IO[bytes]]:
-    """Open a whole file for reading in order, decompressed."""
+def open_stream(path: str, compression: str, max_expansion: int = MAX_EXPANSION) -> Iterator[IO[bytes]]:
+    """Open a whole file for reading in order, decompressed; one that holds too much for its size is refused."""
     with reading(path):
         raw: Any
         if is_url(path):
@@ -124,7 +133,29 @@ def open_stream(path: str, compression: str) -> Iterator[IO[bytes]]:
         else:
             raw = open(path, "rb")  # noqa: SIM115
     with raw, reading(path), _decompressed(raw, compression) as stream:
-        yield stream
+        yield cast(IO[bytes], _Bounded(stream, path, max_expansion)) if compression else stream
+
+
+class _Bounded:
+    """A decompressed stream that ends in an error where it grows beyond what its file may hold."""
+
+    def __init__(self, stream: IO[bytes], path: str, max_expansion: int) -> None:
+        self._stream, self._path = stream, path
+        size = file_size_and_identity(path)[0]
+        self._size, self._allowed = size, max(_NEVER_TOO_MUCH, size * max_expansion)
+        self._read = 0
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes."""
+        data = self._stream.read(count)
+        self._read += len(data)
+        if self._read > self._allowed:
+            raise InputError(
+                "a compressed input holds too much for its size", self._path,
+                f"more than {self._allowed:,} bytes", f"{self._allowed:,} bytes behind a file of {self._size:,}",
+                "look at the file; if it is right, raise input.max_expansion",
+            )  # fmt: skip
+        return data
 
 
 @contextmanager

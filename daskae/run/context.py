@@ -19,6 +19,7 @@ from daskae.load.base import TableParts
 from daskae.monitor.board import Board
 from daskae.monitor.lines import warning
 from daskae.monitor.logfile import LOGGER
+from daskae.partition import ExchangeFile
 from daskae.run.deadline import describe_deadline, find_deadline, left_by
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
@@ -64,6 +65,10 @@ class RunContext:
     tables: tuple[TableParts, ...] = ()
     accepted: AcceptedRows | None = None
     mended: list[str] = field(default_factory=list)
+    outputs: list[tuple[Path, tuple[ExchangeFile, ...]]] = field(default_factory=list)
+    """Folders of all tasks whose outputs this run uses, with their files."""
+    pending: dict[Path, str] = field(default_factory=dict)
+    """Tasks of the stage that have not ended, by their folders, in the order in which they are handed out."""
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -93,6 +98,11 @@ class RunContext:
         return self._root / "steps" / key[:24]
 
     @property
+    def turns(self) -> Path:
+        """Folder of the numbers that runs of a command take; fresh runs too."""
+        return self.work / "turns"
+
+    @property
     def patches(self) -> Path:
         """Folder of corrections as tasks read them."""
         return self._root / "patches"
@@ -116,6 +126,10 @@ class RunContext:
                 "the work directory cannot be written", str(root), error.strerror or "", hint="set --work-dir"
             ) from error
         return folder
+
+    def waiting_for(self) -> list[str]:
+        """Return the tasks that have not ended; may be called from any thread."""
+        return list(self.pending.copy().values())
 
     def emit(self, event: Event) -> None:
         """Tell all listeners, and keep for the summary what went wrong and was mended."""

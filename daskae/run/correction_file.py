@@ -7,6 +7,7 @@ asked for, a record that can be split stands in them instead, and ``_raw`` is em
 import csv
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ PLACE = ("_run_id", "_file", "_row_number", "_byte_offset", "_reason", "_reasons
 _ENDINGS = (".csv", ".jsonl", ".parquet")
 _FIELD_LIMIT = (1 << 31) - 1
 _GROUP = 4096
+_FORMULA = re.compile(r"(?:\A|(?<=[\r\n]))[\s\u00a0\ufeff]*[=+\-@\t|%]|\A[\t\r\n]")
+"""The beginning of a cell, or of a line of one, that a spreadsheet takes for a formula."""
 
 Row = dict[str, Any]
 
@@ -59,7 +62,9 @@ def require_format(path: Path) -> str:
     return ending
 
 
-def write_rejects(path: Path, rejects: Iterator[Reject], columns: Sequence[str], dialect: Dialect) -> int:
+def write_rejects(
+    path: Path, rejects: Iterator[Reject], columns: Sequence[str], dialect: Dialect, *, for_spreadsheet: bool = False
+) -> int:
     """Write rejected rows for editing, whole or not at all; returns how many.
 
     Parameters
@@ -71,6 +76,9 @@ def write_rejects(path: Path, rejects: Iterator[Reject], columns: Sequence[str],
         Columns of the sources to split records into; none keeps them raw.
     dialect : Dialect
         The sources' dialect.
+    for_spreadsheet : bool
+        Put an apostrophe before every text that a spreadsheet would take for a formula. Such a file is for looking at:
+        its texts are not those of the source.
 
     Raises
     ------
@@ -86,9 +94,19 @@ def write_rejects(path: Path, rejects: Iterator[Reject], columns: Sequence[str],
     count = 0
     with _whole_file(path) as temporary, _WRITERS[ending](temporary, [*PLACE, *columns]) as write:
         for reject in rejects:
-            write(_row(reject, columns, dialect))
+            row = _row(reject, columns, dialect)
+            write({name: without_formula(value) for name, value in row.items()} if for_spreadsheet else row)
             count += 1
     return count
+
+
+def without_formula(value: Any) -> Any:
+    """Return a text that no spreadsheet runs: an apostrophe before what begins like a formula, in each of its lines."""
+    if isinstance(value, list):
+        return [without_formula(item) for item in value]
+    if not isinstance(value, str) or not _FORMULA.search(value):
+        return value
+    return _FORMULA.sub(r"'\g<0>", value)
 
 
 def _row(reject: Reject, columns: Sequence[str], dialect: Dialect) -> Row:

@@ -7,15 +7,16 @@ from typing import Any
 from daskae.aggregate.aggregation import Metric
 from daskae.config import Settings
 from daskae.load.audits import LoadCheck
-from daskae.load.failures import mask_secrets
 from daskae.load.shape import Shaping, TableChange
 from daskae.load.targets import open_sink
+from daskae.masking import mask_secrets
 from daskae.run.inputs import discover
 from daskae.run.job import make_context
 from daskae.run.overlay import with_corrections
 from daskae.run.plan import Plan, make_plan
 from daskae.run.publish import make_load, with_partitions
 from daskae.run.tables import empty_tables
+from daskae.run.workdir import require_room
 from daskae.transform.steps import Step
 from daskae.units import format_bytes, format_count
 from daskae.validate.custom import CustomRule
@@ -51,6 +52,7 @@ def plan_without_writing(
     existing = context.work / "scans"
     source = discover(settings, existing if existing.is_dir() and not settings.fresh else None)
     plan = make_plan(with_corrections(source, context.work, None), context)
+    require_room(plan, context)
     load = make_load(
         context, "dry-run", 0, with_partitions(empty_tables(plan.spec), context.settings.load.partition_by)
     )

@@ -3,6 +3,7 @@
 import traceback
 
 from daskae.errors import DaskaeError
+from daskae.masking import mask_secrets
 
 
 def describe_failure(error: BaseException, verbose: int) -> str:
@@ -19,4 +20,4 @@ def describe_failure(error: BaseException, verbose: int) -> str:
             text += f"\n  rejects: {summary.quarantine}"
     if verbose >= 2:
         text += "\n" + "".join(traceback.format_exception(error))
-    return text
+    return mask_secrets(text)

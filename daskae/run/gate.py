@@ -10,6 +10,7 @@ from daskae.events import Status
 from daskae.run.context import RunContext
 from daskae.run.outcomes import contract_reasons, rule_outcomes, step_rejections
 from daskae.run.plan import Plan
+from daskae.run.privacy import without_personal
 from daskae.run.steps import Final, Mapped, Step
 from daskae.run.thorough import quality_scores
 from daskae.run.transforms import step_outcomes
@@ -51,6 +52,7 @@ def check_gate(
         rows = count_rows(plan.spec, mapped, reduced)
         steps = step_outcomes(plan.spec, mapped.results, reduced.manifests, context)
         rules = (*rule_outcomes(plan, mapped, reduced, repeated, rows, context), *step_rejections(steps))
+        rules = without_personal(rules, plan.spec.personal)
         context.rows, context.rules, context.step_outcomes = rows, rules, steps
         _require_some(rows)
         _require_passed(plan.spec.rules, rules)

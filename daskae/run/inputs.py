@@ -50,7 +50,8 @@ def dialect_of(settings: Settings) -> Dialect:
     given = settings.input
     return Dialect(
         given.delimiter, given.quote, given.encoding, None if given.header is None else tuple(given.header),
-        tuple(given.null_values), given.max_record_bytes, given.escape, given.skip_rows,
+        tuple(given.null_values), given.max_record_bytes, given.escape,
+        given.skip_rows, given.max_expansion,
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
 from daskae.exchange import MANIFEST
 from daskae.load.audits import LoadCheck
 from daskae.load.base import TableParts
-from daskae.load.failures import mask_secrets
+from daskae.masking import mask_secrets
+from daskae.monitor.heartbeat import Heartbeat
 from daskae.monitor.history import EventLog
 from daskae.monitor.logfile import LogEvents, attach_log_file
 from daskae.pipeline import plan_run, run_plan
@@ -31,6 +32,7 @@ from daskae.run.plan import Plan
 from daskae.run.record import write_record
 from daskae.run.report import summarize_failure, write_manifest
 from daskae.run.sweep import sweep
+from daskae.run.workdir import explained, make_private
 from daskae.stages.accepted import AcceptedRows, empty_table, read_accepted
 from daskae.summary import RunSummary
 from daskae.transform.steps import Step
@@ -155,17 +157,20 @@ def run_job(
     context = make_context(settings, metrics, listeners, rules, steps, checks)
     with ExitStack() as stack:
         _open_records(context, stack)
-        context.emit(
-            RunStarted(context.run_id, tuple(settings.inputs), mask_secrets(settings.to), str(context.run_dir))
-        )
-        summary = _run_watched(context)
+        inputs = tuple(map(mask_secrets, settings.inputs))
+        context.emit(RunStarted(context.run_id, inputs, mask_secrets(settings.to), str(context.run_dir)))
+        heartbeat = Heartbeat(context.emit, context.waiting_for, settings.cluster.heartbeat)
+        context.listeners = (*context.listeners, heartbeat)
+        with heartbeat:
+            summary = _run_watched(context)
     return RunResult(summary, context.tables, None if settings.fresh else context.accepted)
 
 
 def _open_records(context: RunContext, stack: ExitStack) -> None:
     """Create the run folder with its log and event file."""
     try:
-        context.run_dir.mkdir(parents=True, mode=0o700)
+        make_private(context.work)
+        context.run_dir.mkdir(mode=0o700)
     except OSError as error:
         raise SettingsError(
             "the run folder cannot be created",
@@ -183,17 +188,21 @@ def _run_watched(context: RunContext) -> RunSummary:
     """Run, and leave a manifest however it ends."""
     known: list[Plan] = []
     try:
-        summary = _run_repairing(context, known)
+        with explained(context, known):
+            summary = _run_repairing(context, known)
     except BaseException as error:
         status: Status = "refused" if isinstance(error, GateError) else "failed"
         if isinstance(error, KeyboardInterrupt | TimeLimitError):
             status = "interrupted"
-        text = str(error) or type(error).__name__
-        (context.run_dir / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+        text = mask_secrets(str(error) or type(error).__name__)
         failed = summarize_failure(context, status, text, known[-1] if known else None)
+        # What stopped the run may be the disk that these are written to.
+        with suppress(OSError):
+            (context.run_dir / "traceback.txt").write_text(mask_secrets("".join(traceback.format_exception(error))))
         with suppress(OSError):
             write_manifest(failed, context)
-        context.emit(RunFinished(status, context.elapsed(), text))
+        with suppress(OSError):
+            context.emit(RunFinished(status, context.elapsed(), text))
         if isinstance(error, DaskaeError):
             error.summary = failed
         raise
@@ -204,6 +213,8 @@ def _run_watched(context: RunContext) -> RunSummary:
 def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
     """Plan and run; where an intermediate file turns out damaged, forget its task's output and do it again."""
     for attempt in range(_ATTEMPTS):
+        context.outputs.clear()
+        context.pending = {}
         plan = plan_run(context)
         known.append(plan)
         try:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from daskae.allocators import release_memory
 from daskae.errors import DaskaeError
 from daskae.monitor.memory import current_rss
 from daskae.partition import PartitionRef, Segment
@@ -27,6 +28,8 @@ _SAMPLE = 1 << 20
 _WINDOW_FACTOR, _ROWS_FACTOR, _BUCKET_FACTOR = 4, 8, 6
 _BUCKET_BASE = 128 << 20
 """Buffers of the smallest bucket, and the states of its customers, which are held whole."""
+_SLACK = 32 << 20
+"""Freed memory that the allocators have not given back yet."""
 _LEAST = 1 << 20
 """Exchange bytes of a bucket that are held at once, whatever the limit."""
 _CELL = 20
@@ -84,7 +87,9 @@ def measure(source: Source, spec: Spec) -> Expansion:
     sizes = [to_units(column).estimated_size() for column in checked.accepted.get_columns()]
     places = _CELL * batch.cells.width * batch.cells.height
     cells, kept = int(batch.cells.estimated_size()) + places, sum(sizes) + _HASHES * len(checked.rows)
-    accepted = max(1, len(checked.rows)) / max(1, batch.count)
+    if not len(checked.rows):  # nothing can be said of rows that are kept
+        return usual
+    accepted = len(checked.rows) / batch.count
     if largest.kind == "csv" and not largest.compression:
         read = max(1, head.end - head.start)
         return Expansion(cells / read, kept / read / accepted, WINDOW)
@@ -117,7 +122,7 @@ class Projection:
 
     @property
     def _window(self) -> int:
-        return int(self._batch * (2 + _WINDOW_FACTOR * self.expansion.cells))
+        return _SLACK + int(self._batch * (2 + _WINDOW_FACTOR * self.expansion.cells))
 
     def terms(self, most_bytes: int = 0, flush_bytes: int = FLUSH_BYTES) -> tuple[MemoryTerm, ...]:
         """Name what a process needs while the stage that needs most is run.
@@ -154,14 +159,14 @@ class Projection:
         return max(_LEAST, min(wanted, self.total))
 
 
-def project(
-    refs: Sequence[PartitionRef], source: Source, buckets: int, spec: Spec, expansion: Expansion, at_once: int
-) -> Projection:
-    """Put together what decides a task's memory."""
+def project(refs: Sequence[PartitionRef], source: Source, buckets: int, spec: Spec, at_once: int) -> Projection:
+    """Put together what decides a task's memory; the idle process is measured before the input is looked at."""
+    release_memory()
+    reserved = max(_IDLE, current_rss())
+    expansion = measure(source, spec)
     compressed = any(segment.compression for segment in source.segments)
     sizes = (ref.nbytes * max(stored_to_text(segment) for segment in ref.segments) for ref in refs)
     largest = math.inf if compressed else max(sizes, default=0)
     total = math.ceil(expansion.kept * sum(segment.nbytes * stored_to_text(segment) for segment in source.segments))
     held = sum(lookup.nbytes for lookup in spec.steps.lookups if not lookup.is_late)
-    reserved = max(_IDLE, current_rss())
     return Projection(expansion, reserved, largest, total // buckets, total, held, at_once)

@@ -10,10 +10,12 @@ from daskae.engine.base import INLINE, LOCAL, allowed_memory, choose_engine, cor
 from daskae.errors import PlanError
 from daskae.events import PlanReady
 from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest
+from daskae.faults import crash_point
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
-from daskae.run.memory import MemoryTerm, measure, project, stored_to_text
+from daskae.run.memory import MemoryTerm, project, stored_to_text
+from daskae.run.privacy import personal_columns
 from daskae.run.references import with_references
 from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
 from daskae.schema import build_contract
@@ -87,7 +89,7 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
     at_once = (settings.workers or cores()) if engine == INLINE else 1
-    projection = project(refs, source, buckets, spec, measure(source, spec), at_once)
+    projection = project(refs, source, buckets, spec, at_once)
     workers = settings.workers
     if engine == LOCAL:
         workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
@@ -98,6 +100,7 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers, most, flush)
     _require_fit(plan)
     warn_of_steps(spec.steps, context)
+    crash_point("plan.made")
     context.emit(PlanReady(source.files, source.nbytes, len(refs), len(reused), buckets, plan.projected_bytes, engine))
     return plan
 
@@ -127,7 +130,8 @@ def make_spec(source: Source, context: RunContext) -> Spec:
     return Spec(
         source.dialect, contract, rules, context.metrics, settings.metrics, settings.as_of,
         settings.validation.samples, settings.validation.profile == "thorough", skipped,
-        steps,
+        steps, settings.validation.check_determinism, personal_columns(settings, contract, source.columns),
+        settings.privacy.quarantine == "mask",
     )  # fmt: skip
 
 

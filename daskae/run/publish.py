@@ -8,6 +8,7 @@ from daskae.config import Settings
 from daskae.errors import SettingsError
 from daskae.events import Warned
 from daskae.exchange import file_checksum
+from daskae.faults import crash_point
 from daskae.hashing import digest_texts
 from daskae.load.audits import LoadCheck
 from daskae.load.base import Load, LoadOptions, Receipt, Sink, TableParts
@@ -17,6 +18,8 @@ from daskae.run.context import RunContext
 from daskae.run.gate import Outcome
 from daskae.run.plan import Plan
 from daskae.run.tables import empty_tables, finished_tables
+from daskae.run.turns import Turn, publishing
+from daskae.run.verify import require_same_inputs, require_whole_outputs
 
 
 def preflight(plan: Plan, context: RunContext) -> Sink:
@@ -32,7 +35,7 @@ def preflight(plan: Plan, context: RunContext) -> Sink:
     return sink
 
 
-def publish(sink: Sink, plan: Plan, outcome: Outcome, context: RunContext) -> Receipt:
+def publish(sink: Sink, turn: Turn, plan: Plan, outcome: Outcome, context: RunContext) -> Receipt:
     """Publish the tables, unless the target holds this very load already.
 
     The load is identified by its content: the bytes of the finished tables, and the options that decide what becomes
@@ -42,19 +45,32 @@ def publish(sink: Sink, plan: Plan, outcome: Outcome, context: RunContext) -> Re
     Raises
     ------
     LoadError, GateError, TargetBusyError
+    InputChangedError, ExchangeError
+        If what the tables were made from is no longer what it was.
     """
     with context.stage("publish"):
+        require_same_inputs(plan)
         tables = finished_tables(plan.spec, outcome, context.run_dir)
         tables = with_partitions(tables, context.settings.load.partition_by)
         load_id = content_id(tables, load_options(context.settings), drift_policies(context.settings))
         load = make_load(context, load_id, outcome.rows.read, tables)
         context.load_id, context.tables = load.load_id, tables
-        receipt = sink.preflight(load) or sink.publish(load)
+        receipt = sink.preflight(load) or _publish_in_turn(sink, load, turn, plan, context)
         for rejected in receipt.rejected:
             reason = rejected.reason.replace("_", " ")
             context.emit(Warned(f"{rejected.rows} rows of {rejected.table} left out ({reason}): {rejected.file}"))
         for text in receipt.warnings:
             context.emit(Warned(f"a check of the load does not hold: {text}"))
+        return receipt
+
+
+def _publish_in_turn(sink: Sink, load: Load, turn: Turn, plan: Plan, context: RunContext) -> Receipt:
+    with publishing(turn):
+        require_whole_outputs(context)
+        require_same_inputs(plan)
+        crash_point("publish.before")
+        receipt = sink.publish(load)
+        crash_point("publish.after")
         return receipt
 
 

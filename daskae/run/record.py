@@ -9,7 +9,7 @@ from typing import Any
 from daskae.aggregate.customer import BUILT_IN
 from daskae.config import Settings
 from daskae.errors import SettingsError
-from daskae.load.failures import mask_secrets
+from daskae.masking import mask_secrets
 from daskae.read.source import is_url
 from daskae.run.context import RunContext
 
@@ -34,7 +34,7 @@ def write_record(context: RunContext) -> None:
         "run_id": context.run_id,
         "started": f"{context.started:%Y-%m-%dT%H:%M:%S.%fZ}",
         "own_code": _own_code(context),
-        "settings": _repeatable(context.settings),
+        "settings": repeatable(context.settings),
     }
     temporary = context.run_dir / f"{RECORD}.tmp"
     temporary.write_text(json.dumps(data, indent=1))
@@ -68,13 +68,34 @@ def _own_code(context: RunContext) -> dict[str, list[str]]:
     }
 
 
-def _repeatable(settings: Settings) -> dict[str, Any]:
+def repeatable(settings: Settings) -> dict[str, Any]:
     """Return every setting as plain data that means the same from any folder."""
     data = settings.model_dump(mode="json", exclude={"fresh"})
-    data["inputs"] = [mask_secrets(text) if is_url(text) else os.path.abspath(text) for text in settings.inputs]
-    data["to"] = mask_secrets(_absolute_target(settings.to))
+    data["inputs"] = [text if is_url(text) else os.path.abspath(text) for text in settings.inputs]
+    data["to"] = _absolute_target(settings.to)
     data["work_dir"] = os.path.abspath(settings.work_dir)
-    return data
+    return without_secrets(data)
+
+
+def without_secrets(data: dict[str, Any]) -> dict[str, Any]:
+    """Return dumped settings with the passwords of all places masked: inputs, target and sources of rules and steps."""
+    masked = dict(data)
+    if "to" in data:
+        masked["to"] = mask_secrets(data["to"])
+    if "inputs" in data:
+        masked["inputs"] = [mask_secrets(text) for text in data["inputs"]]
+    if "rules" in data:
+        masked["rules"] = [_with_masked_source(rule) for rule in data["rules"]]
+    if "steps" in data:
+        masked["steps"] = [
+            {**step, "parameters": _with_masked_source(step.get("parameters", {}))} for step in data["steps"]
+        ]
+    return masked
+
+
+def _with_masked_source(values: dict[str, Any]) -> dict[str, Any]:
+    source = values.get("source")
+    return {**values, "source": mask_secrets(source)} if isinstance(source, str) else values
 
 
 def _absolute_target(target: str) -> str:

@@ -36,6 +36,8 @@ def share(path: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(path, temporary)
     temporary.replace(target)
+    # Nothing was renamed if the name belonged to this very file already.
+    temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

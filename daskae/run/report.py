@@ -11,8 +11,9 @@ from typing import Any
 from daskae import __version__
 from daskae.aggregate.cohort import Cell, cohort_rows, month_start
 from daskae.events import Status
+from daskae.faults import crash_point
 from daskae.load.base import Receipt
-from daskae.load.failures import mask_secrets
+from daskae.masking import mask_secrets
 from daskae.report.data import (
     CohortCell,
     MonthTotal,
@@ -25,6 +26,7 @@ from daskae.run.context import RunContext
 from daskae.run.gate import Outcome
 from daskae.run.outcomes import data_id
 from daskae.run.plan import Plan
+from daskae.run.record import without_secrets
 from daskae.run.tables import key_figures
 from daskae.summary import RowCounts, RunSummary, TableOutcome
 from daskae.units import format_decimal, units_to_decimal
@@ -73,7 +75,7 @@ def summarize(plan: Plan, outcome: Outcome, receipt: Receipt, context: RunContex
         skipped_rules=plan.spec.skipped_rules,
         data_id=data_id(plan.source.segments),
         quality=outcome.quality,
-        inputs=tuple(mask_secrets(text) if "@" in text else text for text in context.settings.inputs),
+        inputs=tuple(map(mask_secrets, context.settings.inputs)),
         files=plan.source.files,
         input_bytes=plan.source.nbytes,
         as_of=outcome.final.facts.as_of.isoformat(),
@@ -111,7 +113,7 @@ def summarize_failure(context: RunContext, status: Status, message: str, plan: P
         steps=context.step_outcomes,
         skipped_rules=plan.spec.skipped_rules if plan else (),
         data_id=data_id(plan.source.segments) if plan else "",
-        inputs=tuple(context.settings.inputs),
+        inputs=tuple(map(mask_secrets, context.settings.inputs)),
         corrected_rows=context.corrected,
         files=plan.source.files if plan else 0,
         input_bytes=plan.source.nbytes if plan else 0,
@@ -138,6 +140,7 @@ def write_manifest(summary: RunSummary, context: RunContext) -> None:
     """Write manifest.json whole or not at all."""
     temporary = context.run_dir / f"{_MANIFEST}.tmp"
     temporary.write_text(json.dumps(summary.to_json(), indent=1, default=str))
+    crash_point("report.before_manifest")
     temporary.replace(context.run_dir / _MANIFEST)
 
 
@@ -158,6 +161,7 @@ def report_data(plan: Plan, outcome: Outcome, samples: Mapping[str, Sequence[Any
         segments=_segments(outcome, scale),
         top_customers=_top(outcome, scale),
         samples={reason: tuple(RejectedSample(*row) for row in found) for reason, found in samples.items()},
+        mask_customers=bool(plan.spec.personal),
         definitions=DEFINITIONS,
         settings=_settings_text(context),
         versions={
@@ -226,11 +230,7 @@ def _top(outcome: Outcome, scale: int) -> tuple[TopCustomer, ...]:
 
 def _settings_text(context: RunContext) -> str:
     data = context.settings.model_dump(mode="json", exclude_defaults=True)
-    if "to" in data:
-        data["to"] = mask_secrets(data["to"])
-    if "inputs" in data:
-        data["inputs"] = [mask_secrets(text) if "@" in text else text for text in data["inputs"]]
-    return json.dumps(data, indent=2, default=str)
+    return json.dumps(without_secrets(data), indent=2, default=str)
 
 
 DEFINITIONS = (

@@ -4,6 +4,7 @@ A step's output folder is named by a hash of everything that decides it: what it
 that matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -19,6 +20,7 @@ from daskae.aggregate.rfm import score_cuts
 from daskae.engine.base import Engine
 from daskae.events import Stage, TaskDone, Warned
 from daskae.exchange import MANIFEST, files_are_whole, load_manifest, read_frame
+from daskae.faults import crash_point
 from daskae.hashing import digest_texts
 from daskae.partition import ExchangeFile, PartitionRef, PartitionResult
 from daskae.run.attempts import complete
@@ -93,8 +95,10 @@ def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
             done.append((MapTask(ref, folder, plan.flush_bytes), known))
     with context.stage("map", len(todo), len(done), sum(task.ref.nbytes for task in todo)):
         cut = partial(_smaller, spec=plan.spec)
+        context.pending = {task.folder: str(task) for task in todo}
         for task, outcome in complete(engine, map_partition, todo, (plan.spec,), cut, context, "map", _is_packed):
             done.append((task, outcome.value))
+            context.pending.pop(task.folder, None)
             _tell(context, "map", str(task), outcome.value.rows, task.ref.nbytes, outcome)
     done.sort(key=lambda item: item[0].ref.segments[0].order)
     return _mapped(done, plan, context)
@@ -103,6 +107,8 @@ def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
 def _mapped(done: Sequence[tuple["MapTask", PartitionResult]], plan: Plan, context: RunContext) -> Mapped:
     """Number all rows, and say how they were changed on the way."""
     tasks, results = [task for task, _ in done], [result for _, result in done]
+    context.pending = {}
+    context.outputs += [(task.folder, tuple(result.files.values())) for task, result in done]
     context.corrected = sum(result.corrected for result in results)
     if (missing := plan.source.corrections.planned - context.corrected) > 0:
         context.emit(Warned(f"{missing} corrected rows are not applied: no record of this dialect is at their place"))
@@ -165,11 +171,18 @@ def _run_step(
     todo = [i for i, manifest in enumerate(manifests) if manifest is None]
     with context.stage(stage, len(todo), len(tasks) - len(todo)):
         places = {tasks[i].folder: i for i in todo}
+        context.pending = {tasks[i].folder: f"{stage} {i + 1}" for i in todo}
         for task, outcome in complete(engine, function, [tasks[i] for i in todo], shared, cut, context, stage):
             i = places[task.folder]
             manifests[i] = outcome.value
-            _tell(context, stage, f"{stage} {i + 1}", outcome.value[rows], 0, outcome)
-    return Step(tuple(task.folder for task in tasks), tuple(m for m in manifests if m is not None), identity)
+            _tell(context, stage, context.pending.pop(task.folder, f"{stage} {i + 1}"), outcome.value[rows], 0, outcome)
+    done = tuple(manifest for manifest in manifests if manifest is not None)
+    context.outputs += [(task.folder, _files_of(manifest)) for task, manifest in zip(tasks, done, strict=True)]
+    return Step(tuple(task.folder for task in tasks), done, identity)
+
+
+def _files_of(manifest: dict[str, Any]) -> tuple[ExchangeFile, ...]:
+    return tuple(ExchangeFile(**item) for item in manifest["files"])
 
 
 def _fewer_rows(task: ReduceTask) -> list[ReduceTask]:
@@ -183,7 +196,7 @@ def _valid(folder: Path) -> dict[str, Any] | None:
     if manifest is None:
         return None
     try:
-        files = [ExchangeFile(**item) for item in manifest["files"]]
+        files = _files_of(manifest)
     except (KeyError, TypeError):
         return None
     if files_are_whole(folder, files, thorough=True):
@@ -239,7 +252,9 @@ def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> 
     }
     customers = sum(manifest["customers"] for manifest in manifests)
     facts = Facts(plan.spec.as_of or last, plan.spec.contract.scale, plan.spec.settings, customers, cuts)
-    identity = digest_texts("finalize", reduced.identity, plan.spec.fingerprint, repr(facts))
+    # Names of files are those of one attempt: what is made again after damage is finished again.
+    names = [str(stem) for _, stem in pairs]
+    identity = digest_texts("finalize", reduced.identity, plan.spec.fingerprint, repr(facts), *names)
     tasks = [
         FinalizeTask(folder / f"{stem}.arrow", context.steps(digest_texts(identity, str(i))))
         for i, (folder, stem) in enumerate(pairs)
@@ -256,14 +271,18 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
     parts = [i for i, result in enumerate(mapped.results) if "rejects" in result.files or i in late_parts]
     paths = [str(path) for path in late]
     identity = digest_texts("quarantine-2", reduced.identity, *paths, repr(severities(plan.spec)))
+    if plan.spec.masks_quarantine:
+        identity = digest_texts(identity, "masked", *plan.spec.personal)
     tasks = [QuarantineTask(i, mapped.refs[i], late, context.steps(digest_texts(identity, str(i)))) for i in parts]
     shared = (plan.spec, mapped.layout_path)
     step = _run_step("quarantine", tasks, quarantine_partition, shared, engine, context, identity, "rows")
     samples: dict[str, list[Any]] = {}
     folder = context.run_dir / "quarantine" / f"run_id={context.run_id}"
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that is made again
     for part, path, manifest in zip(parts, step.files("file"), step.manifests, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         share(path, folder / f"rejected-{part:05d}.parquet")
+        crash_point("quarantine.shared")
         for reason, rows in manifest["samples"].items():
             samples.setdefault(reason, []).extend(rows[: max(0, 5 - len(samples.get(reason, [])))])
     return samples

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daskae.exchange import MANIFEST
+from daskae.faults import crash_point
 from daskae.run.context import RunContext
 from daskae.stages.layout import Layout
 
@@ -43,6 +44,7 @@ def sweep(context: RunContext) -> None:
     entries = sorted(_entries(context.work), key=lambda entry: entry.used)
     total = sum(entry.nbytes for entry in entries)
     for entry in entries:
+        crash_point("sweep.entry")
         too_old = now - entry.used > context.settings.work.keep_days * _DAY
         if not too_old and total <= context.settings.work.keep:
             break

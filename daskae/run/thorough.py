@@ -5,6 +5,7 @@ from typing import Any
 
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
+from daskae.run.privacy import profile_without_personal
 from daskae.run.steps import Mapped
 from daskae.summary import PROFILE
 
@@ -23,6 +24,7 @@ def quality_scores(plan: Plan, mapped: Mapped, context: RunContext) -> dict[str,
         part_state, part_counts = read_thorough(path)
         state, counts = state.merge(part_state), counts.merge(part_counts)
     temporary = context.run_dir / f"{PROFILE}.tmp"
-    temporary.write_text(json.dumps(finish_table(state), indent=1, default=str))
+    profile = profile_without_personal(finish_table(state), plan.spec.personal)
+    temporary.write_text(json.dumps(profile, indent=1, default=str))
     temporary.replace(context.run_dir / PROFILE)
     return counts.scores(sum(rule.is_row for rule in plan.spec.rules))

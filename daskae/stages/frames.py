@@ -9,6 +9,7 @@ import pyarrow as pa
 from daskae.aggregate.aggregation import CUSTOMER, FrameMetric
 from daskae.aggregate.customer import arrow_type
 from daskae.errors import DaskaeError
+from daskae.repeats import SAMPLE_ROWS, require_same_values
 from daskae.stages.spec import Spec
 
 
@@ -46,3 +47,17 @@ def evaluate(metric: FrameMetric, orders: Any, customers: pl.Series, scale: int)
             "a pandas Series indexed by customer_id, one value a customer",
         ) from error  # fmt: skip
     return pl.Series(f"{metric.name}.frame", pl.from_arrow(arrow))
+
+
+def require_repeatable(spec: Spec, orders: Any, customers: pl.Series, found: Sequence[pl.Series]) -> None:
+    """Call frame metrics once more with the orders of a few customers, and compare.
+
+    Raises
+    ------
+    DaskaeError
+    """
+    few = customers.head(SAMPLE_ROWS)
+    theirs = orders[orders[CUSTOMER].isin(few.to_list())]
+    for item, first in zip(spec.frame_metrics, found, strict=True):
+        again = evaluate(item, theirs, few, spec.contract.scale)
+        require_same_values(first.to_frame("value"), again.to_frame("value"), f"metric {item.name}")

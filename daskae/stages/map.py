@@ -58,13 +58,14 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path, flush_bytes: 
     """
     spec.require_same_libraries()
     folder.mkdir(parents=True, exist_ok=True)
-    runner = Runner(partition_facts(ref), whole_dimension)
+    runner = Runner(partition_facts(ref), whole_dimension, checks_repeats=spec.checks_repeats)
     before, after = _change(spec.steps.before, runner), _change(spec.steps.after, runner)
     with _Output(spec, folder, len(ref.segments), flush_bytes) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
             checked = check_batch(
                 batch, spec.contract, spec.rules, spec.checked_columns,
                 done=output.rows, samples=spec.samples, thorough=spec.thorough, before=before, after=after,
+                again=spec.checks_repeats and not output.total,
             )  # fmt: skip
             output.add(batch, checked)
             checkpoint()
@@ -134,7 +135,7 @@ class _Output:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stack.close()
+        self._stack.__exit__(*exc)  # type: ignore[arg-type]
 
     def add(self, batch: Batch, checked: Checked) -> None:
         """Take one checked batch."""

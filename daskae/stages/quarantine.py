@@ -15,10 +15,12 @@ from daskae.exchange import commit_files, read_frame, read_slots
 from daskae.partition import PartitionRef
 from daskae.read.raw import read_records
 from daskae.read.reader import raw_batches
+from daskae.read.record_text import join_record, split_record
 from daskae.stages.layout import Layout, PartLayout
 from daskae.stages.spec import Spec
 
 SAMPLES = 5
+HIDDEN = "***"
 
 QUARANTINE_COLUMNS = (
     "file", "row_number", "byte_offset", "reason", "reasons", "severity", "column", "value", "raw",
@@ -63,13 +65,39 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
         pl.Series("_order", np.array(layout.overall)[segment]) + pl.col("row"),
         pl.col("reason").replace_strict(severities(spec), default="error", return_dtype=pl.String).alias("severity"),
     )
-    table = table.sort("_order").select(QUARANTINE_COLUMNS)
+    table = table.sort("_order")
+    if spec.masks_quarantine and spec.personal:
+        table = _masked(table, task.ref, spec)
+    table = table.select(QUARANTINE_COLUMNS)
     name = f"rejected-{secrets.token_hex(8)}.parquet"
     pieces = {PIECES: json.dumps(_pieces(task.ref, layout, np.unique(segment).tolist())).encode()}
     arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest()).replace_schema_metadata(pieces)
     pq.write_table(arrow, task.folder / name, compression="zstd")
     manifest = {"file": name, "rows": table.height, "samples": _samples(table)}
     return commit_files(task.folder, manifest, [name])
+
+
+def _masked(table: pl.DataFrame, ref: PartitionRef, spec: Spec) -> pl.DataFrame:
+    """Hide personal values: in the raw record where it can be split into its columns, else all of it."""
+    personal = set(spec.personal)
+
+    def record(segment: int, raw: str) -> str:
+        item = ref.segments[segment]
+        if item.kind != "csv":
+            return json.dumps({name: HIDDEN if name in personal else value for name, value in json.loads(raw).items()})
+        fields = split_record(raw, spec.dialect, len(item.columns))
+        if fields is None:
+            return HIDDEN
+        return join_record(
+            [HIDDEN if name in personal else field for name, field in zip(item.columns, fields, strict=True)],
+            spec.dialect,
+        )
+
+    raws = [record(segment, raw or "") for segment, raw in table.select("segment", "raw").iter_rows()]
+    shown = [not personal.isdisjoint((column or "").split(", ")) for column in table["column"]]
+    unsplit = pl.Series([raw == HIDDEN for raw in raws])
+    value = pl.when(pl.Series(shown) | unsplit).then(pl.lit(HIDDEN)).otherwise(pl.col("value")).alias("value")
+    return table.with_columns(pl.Series("raw", raws, pl.String), value)
 
 
 def severities(spec: Spec) -> dict[str, str]:

@@ -291,10 +291,12 @@ def _with_frame_metrics(states: pl.DataFrame, orders: pl.DataFrame, customers: p
     """Call the metrics that are functions on a pandas DataFrame."""
     if not spec.frame_metrics:
         return states
-    from daskae.stages.frames import evaluate, orders_for_people
+    from daskae.stages.frames import evaluate, orders_for_people, require_repeatable
 
     frame = orders_for_people(orders.with_columns(customers.gather(orders[CODE]).alias(CUSTOMER)).drop(CODE), spec)
     columns = [evaluate(item, frame, states[CUSTOMER], spec.contract.scale) for item in spec.frame_metrics]
+    if spec.checks_repeats:
+        require_repeatable(spec, frame, states[CUSTOMER], columns)
     return states.with_columns(columns)
 
 

@@ -45,6 +45,12 @@ class Spec:
     """Rules that the tags asked for leave out."""
     steps: Steps = field(default_factory=Steps)
     """Transformations."""
+    checks_repeats: bool = True
+    """Whether functions of a person's own are called a second time with a few rows; no part of any identity."""
+    personal: tuple[str, ...] = ()
+    """Columns whose values are not shown; no part of the identity of rows."""
+    masks_quarantine: bool = False
+    """Whether rejected rows are kept without them."""
     libraries: tuple[str, ...] = (pl.__version__, pa.__version__)
     """Versions of what reads and hashes rows, where the run was planned."""
 

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from daskae.errors import DaskaeError
+from daskae.repeats import SAMPLE_ROWS, require_same_values
 from daskae.schema import REQUIRED
 from daskae.transform.conditions import holds
 from daskae.transform.enrich import joined
@@ -36,6 +37,11 @@ class Runner:
     """Of the partition."""
     dimensions: Dimensions
     states: dict[str, StepState] = field(default_factory=dict)
+    checks_repeats: bool = False
+    """Whether functions are called a second time with the first rows they see."""
+
+    def __post_init__(self) -> None:
+        self._new: set[str] = set()
 
     def run(self, steps: Sequence[ReadyStep], table: pl.DataFrame) -> tuple[pl.DataFrame, list[Mark]]:
         """Run some steps on a batch.
@@ -69,6 +75,7 @@ class Runner:
         state = self.states.get(step.name)
         runs = not step.condition or holds(step.condition, {**self.facts, **dict(step.facts)}, f"step {step.name}")
         if state is None:
+            self._new.add(step.name)
             state = self.states[step.name] = StepState(partitions=1, skipped=0 if runs else 1)
         begun = time.perf_counter()
         state.rows_in += table.height
@@ -107,7 +114,9 @@ class Runner:
             result, missing = joined(table, table[operation.key], operation, self.dimensions(operation))
             rejected = missing if operation.rejects_missing else None
         else:
-            result, rejected = _by_function(operation, step, table)
+            again = self.checks_repeats and step.name in self._new
+            result, rejected = _by_function(operation, step, table, again=again)
+            self._new.discard(step.name)
         result, unfit = _settle(step, result, _changed(operation, result))
         both = [mask for mask in (rejected, unfit) if mask is not None]
         return result, None if not both else (both[0] if len(both) == 1 else both[0] | both[1])
@@ -129,9 +138,11 @@ def _by_expressions(operation: Expressions, table: pl.DataFrame) -> tuple[pl.Dat
 
 
 def _by_function(
-    operation: UserFunction, step: ReadyStep, table: pl.DataFrame
+    operation: UserFunction, step: ReadyStep, table: pl.DataFrame, *, again: bool
 ) -> tuple[pl.DataFrame, pl.Series | None]:
     result = call_function(operation, table)
+    if again:
+        require_same_values(result, call_function(operation, table.head(SAMPLE_ROWS)), "its function")
     rejected = None
     if REJECTED in result:
         rejected = result[REJECTED].cast(pl.Boolean).fill_null(False)

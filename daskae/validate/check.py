@@ -16,7 +16,7 @@ from daskae.schema import Contract
 from daskae.validate.cast import CastTable, Failure, cast_table, shown_text
 from daskae.validate.evidence import Shown, row_states, table_states
 from daskae.validate.quality import Quality
-from daskae.validate.row_rules import judge_rows
+from daskae.validate.row_rules import judge_rows, require_repeatable
 from daskae.validate.rules import Rule
 from daskae.validate.states import RuleState
 
@@ -73,6 +73,7 @@ def check_batch(
     thorough: bool = False,
     before: Change | None = None,
     after: Change | None = None,
+    again: bool = False,
 ) -> Checked:
     """Cast and check the rows of one batch.
 
@@ -93,12 +94,16 @@ def check_batch(
         Whether to count for quality scores.
     before, after : callable, optional
         Change the rows that satisfy the contract before the rules see them, and the rows that the rules accepted.
+    again : bool
+        Whether functions of a person's own are called a second time with the first rows.
     """
     cells, rows = batch.cells, batch.row_numbers()
     cast = cast_table(cells, contract)
     table, dead, asked = _table_to_judge(cast, batch, before)
     row_rules = [rule for rule in rules if rule.is_row]
     judged = {rule.name: judge_rows(rule, table, cells.height) for rule in row_rules}
+    if again:
+        require_repeatable(row_rules, judged, table)
     masks = {name: item.mask if asked is None else item.mask & asked for name, item in judged.items()}
     failures = _without_headers(cast.failures, batch.is_header)
     shown = _shown(cells, contract)

@@ -6,13 +6,14 @@ failed for all of the batch, so that one that always raises costs no more than o
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from daskae.errors import DaskaeError
+from daskae.repeats import SAMPLE_ROWS, require_same_values
 from daskae.schema import Column, Contract
 from daskae.validate.cast import cast_table, evaluate
 from daskae.validate.frames import from_pandas, to_pandas
@@ -58,6 +59,22 @@ def judge_rows(rule: Rule, table: pl.DataFrame, height: int) -> Judged:
     except Exception as failure:
         mask, errors, error = _by_halves(broken, table, height, failure)
     return Judged(mask, time.perf_counter() - begun, errors, error)
+
+
+def require_repeatable(rules: Sequence[Rule], judged: Mapping[str, Judged], table: pl.DataFrame) -> None:
+    """Judge the first rows once more by the rules that are functions, and compare.
+
+    Raises
+    ------
+    DaskaeError
+    """
+    head = table.head(SAMPLE_ROWS)
+    for rule in rules:
+        first = judged[rule.name]
+        if rule.function is not None and head.height and not first.errors:
+            again = judge_rows(rule, head, head.height)
+            where = f"rule {rule.name}"
+            require_same_values(pl.DataFrame({"rejected": first.mask}), pl.DataFrame({"rejected": again.mask}), where)
 
 
 def _function(rule: Rule) -> Callable[[pl.DataFrame, int], pl.Series]:

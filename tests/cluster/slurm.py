@@ -123,8 +123,10 @@ class Slurm:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.clear()
-        self._stop()
+        try:
+            self.clear()
+        finally:
+            self._stop()
 
     def _start_munge(self) -> None:
         if subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode == 0:
@@ -140,11 +142,12 @@ class Slurm:
     def _stop(self) -> None:
         for process in reversed(self._daemons):
             process.terminate()
+        end = time.monotonic() + 5
         for process in reversed(self._daemons):
             try:
-                process.wait(20)
+                process.wait(max(0.1, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
+                process.kill()  # it waits for something that has no meaning any more
                 process.wait()
         if self._munged:
             subprocess.run(["kill", str(self._munged)], check=False)

@@ -213,7 +213,7 @@ def test_a_killed_driver_is_submitted_again(slurm: Slurm, job: Job, calm: dict[s
     ]
     os.kill(victim.pid, signal.SIGKILL)
     assert slurm.wait(number) == "FAILED"
-    # The first driver's workers may still be there; they miss their scheduler and end.
+    # The first driver's workers finish what they have, miss their scheduler and end.
     done = job.parts()
     assert done >= 3
     number = submit(slurm, job, "driver.sbatch", "--config", job.config(), options=options)
@@ -221,7 +221,7 @@ def test_a_killed_driver_is_submitted_again(slurm: Slurm, job: Job, calm: dict[s
     assert_same_tables(job.tables(), calm)
     printed = (job.folder / f"daskae-driver-{number}.out").read_text()
     document = json.loads(printed[printed.index("{") : printed.rindex("}") + 1])
-    assert document["reused_partitions"] == done
+    assert document["reused_partitions"] >= done
 
 
 def test_a_queue_that_is_not_there_is_told_at_once(slurm: Slurm, job: Job) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,21 +26,32 @@ class Cluster:
     memory : str
         Of each worker.
     host : str
-        Address that all of them listen on.
+        Address that the scheduler and these workers listen on.
+    before : sequence of str
+        Words in front of the scheduler's command, such as ``ip netns exec``.
     **environment
         Variables of all of them.
     """
 
     def __init__(
-        self, folder: Path, workers: int, memory: str = "1GB", host: str = "127.0.0.1", **environment: str
+        self,
+        folder: Path,
+        workers: int,
+        memory: str = "1GB",
+        host: str = "127.0.0.1",
+        before: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         self.file = folder / "scheduler.json"
         self._folder, self._workers, self._memory, self._host = folder, workers, memory, host
+        self._before = before
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self.start("scheduler", "--host", self._host, "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        self.start(
+            "scheduler", "--host", self._host, "--port", "0", "--dashboard-address", "127.0.0.1:0", before=self._before
+        )  # fmt: skip
         end = time.monotonic() + 60
         while not self.file.exists() or not self.file.read_text().endswith("}"):
             assert time.monotonic() < end, self.log("scheduler")
@@ -62,22 +74,35 @@ class Cluster:
         psutil.wait_procs(family, timeout=10)
 
     @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """The scheduler, and the nannies of the workers."""
+        return list(self._processes)
+
+    @property
     def address(self) -> str:
         """Where the scheduler listens."""
         return str(json.loads(self.file.read_text())["address"])
 
-    def worker(self, name: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self, name: str, host: str = "", before: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start one more worker."""
         return self.start(
-            "worker", "--name", name, "--nthreads", "1", "--memory-limit", self._memory, "--host", self._host,
+            "worker", "--name", name, "--nthreads", "1", "--memory-limit", self._memory,
+            "--host", host or self._host,
             "--local-directory", str(self._folder), "--dashboard-address", "127.0.0.1:0",
+            before=before, **environment,
         )  # fmt: skip
 
-    def start(self, role: str, *options: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, role: str, *options: str, before: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start a process of the cluster in an empty folder, so that it can import what is installed and no more."""
-        command = [sys.executable, "-m", "dask", role, "--scheduler-file", str(self.file), *options]
+        command = [*before, sys.executable, "-m", "dask", role, "--scheduler-file", str(self.file), *options]
         with (self._folder / f"{role}.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=self._folder, env=self._environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, cwd=self._folder, env={**self._environment, **environment}, stdout=log, stderr=log
+            )
         self._processes.append(process)
         return process
 

@@ -19,6 +19,8 @@ from tests.support import (
     run,
 )
 
+from .jobs import Calm, Job, go_on
+
 RULES = [POSITIVE_QUANTITY, EXACT_DUPLICATE, REPEATED_ORDER]
 # Every kind of file that a run leaves for a later one.
 KINDS = [
@@ -203,3 +205,57 @@ def test_an_input_gone_since_is_named(orders: Path, tmp_path: Path) -> None:
     paths[1].unlink()
     with pytest.raises(InputError, match=r"no such file(.|\n)*orders-1\.csv"):
         run(paths, tmp_path, rules=RULES)
+
+
+def stored_files(folder: Path) -> list[Path]:
+    """Every file that a run leaves for later ones; what is in the folder of a run is for people."""
+    kept = folder / "kept"
+    return [path for path in sorted(kept.rglob("*")) if path.is_file() and "runs" not in path.relative_to(kept).parts]
+
+
+def run_over_damaged(folder: Path, calm: Run, damaged: Path, damage: Callable[[Path], None], target: Path) -> int:
+    """Damage one file of what a run left and run again; returns the tasks that were run again."""
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(folder / "kept", work)
+    damage(work / damaged.relative_to(folder / "kept"))
+    before = {path: path.stat().st_ino for path in work.glob("*/**/manifest.json")}
+    again = start(folder / "in", target, work_dir=work)
+    assert_same(again, calm)
+    after = {path: path.stat().st_ino for path in work.glob("*/**/manifest.json")}
+    return len([path for path in after if "runs" not in path.parts and after[path] != before.get(path)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [flip_bit, truncate], ids=lambda damage: damage.__name__)
+def test_every_single_stored_file_damaged(
+    damage: Callable[[Path], None], prepared: tuple[Path, Run], tmp_path: Path
+) -> None:
+    """A corrupter that loops over all files: each time the result is the calm one, and little is done again."""
+    folder, calm = prepared
+    files = stored_files(folder)
+    again = {}
+    for number, path in enumerate(files):
+        again[path] = run_over_damaged(folder, calm, path, damage, tmp_path / str(number))
+    assert len(files) > 30
+    # A part's rows are behind everything later; of what is later only that is made again which comes after it.
+    assert max(again.values()) < len([path for path in files if path.name == "manifest.json"])
+
+
+# Behind every stage: what has just been written rots before the publish, when all of it has been used already.
+ROTTING = [("exchange.after_commit:3", "maps/*/*/rows-*"), ("exchange.after_commit:6", "steps/*/repeated-*"),
+           ("quarantine.shared", "steps/*/customers-*"), ("turn.published", "maps/*/*/rows-*"),
+           ("turn.published", "steps/*/states-*.arrow"), ("turn.published", "steps/*/customers-*"),
+           ("turn.published", "steps/*/rejected-*")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("moment", "kind"), ROTTING)
+def test_files_that_rot_during_the_run(moment: str, kind: str, calm: Calm, job: Job) -> None:
+    child = job.stopped_at(moment)
+    path = max((job.folder / "work").glob(kind), key=lambda path: path.stat().st_size)
+    flip_every_part(path)
+    assert go_on(child) == 0
+    calm.assert_equal(job, child.document())
+    (log,) = (job.folder / "work").glob("runs/*/run.log")
+    assert "intermediate file" in log.read_text()
+    assert "it is made again" in log.read_text()

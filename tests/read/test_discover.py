@@ -278,7 +278,7 @@ def test_csv_and_parquet_together(tmp_path: Path) -> None:
     batches = list(read_segments(segments, PLAIN, lambda _: ["id", "n"]))
     rows = [row for batch in batches for row in rows_of_batch(batch)]
     assert [(row.segment, row.cells) for row in rows] == [(0, ("1", "a")), (0, None), (1, (2, "b")), (2, ("3", "c"))]
-    assert [row.raw for row in rows] == ["1,a", "x", '{"n": "b", "id": 2}', "c,3"]
+    assert [row.raw for row in rows] == ["1,a", "x", '{"n":"b","id":2}', "c,3"]
     counts = [[count for count, _ in raw_batches(item, PLAIN, lambda _: ["id"])] for item in segments]
     assert counts == [[2], [1], [1]]
 

@@ -1,4 +1,5 @@
 import json
+import tempfile
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -7,9 +8,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daskae.errors import InputError
-from daskae.read.parquet import read_batches, scan_parquet
+from daskae.read.parquet import as_json, read_batches, scan_parquet
 
 from .reading import Row, cells, rows_of_batch
 
@@ -66,6 +69,22 @@ def test_raw_rows_hold_all_columns(tmp_path: Path) -> None:
     assert json.loads(row.raw) == {
         "id": 5, "name": None, "amount": "1.25", "at": "2024-01-01 12:05:00", "day": "2024-01-06"
     }  # fmt: skip
+
+
+TEXTS = st.lists(st.tuples(st.none() | st.text(), st.text(max_size=20)), min_size=1, max_size=8)
+
+
+@given(rows=TEXTS, part=st.booleans())
+def test_raw_rows_of_texts_are_written_like_any_other(rows: list[tuple[str | None, str]], part: bool) -> None:
+    try:
+        table = pa.table({'a "b"': pa.array([a for a, _ in rows], pa.string()), "c": [c for _, c in rows]})
+    except UnicodeEncodeError:
+        return  # half a surrogate pair is no text in a file
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.parquet"
+        pq.write_table(table, path, row_group_size=3)
+        found = rows_of(path, 1 << 30, ["c"] if part else table.column_names)
+    assert [row.raw for row in found] == [as_json(row) for row in table.to_pylist()]
 
 
 def test_no_rows(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""Full and read-only disks below the work directory, made of a tmpfs in a mount namespace of the child's own."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daskae.config import load_settings
+from daskae.errors import PlanError, WorkDirError
+from daskae.run import workdir
+from daskae.run.job import make_context
+from daskae.run.workdir import explained
+from tests.support import ROOT
+
+from .checker import numbered_orders
+
+NAMESPACE = ["unshare", "--map-root-user", "--mount"]
+MORE_SIZES = ("300k", "500k", "700k")
+CHILD = """
+import json, subprocess, sys
+from jobs.customer_metrics import main
+
+disk, size, small, *argv = json.loads(sys.argv[1])
+mount = lambda *options: subprocess.run(["mount", *options, disk], check=True)
+mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+if small == "read-only":
+    mount("-o", "remount,ro")
+print("first", main(argv), flush=True)
+mount("-o", "remount,rw,size=100m")
+print("again", main(argv), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def _private_mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare command")
+    probe = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path_factory.mktemp("probe"))]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a process mount a small disk of its own")
+
+
+def on_small_disk(tmp_path: Path, size: str, what: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    inputs, disk = tmp_path / "orders.csv", tmp_path / "disk"
+    inputs.write_bytes(numbered_orders(12_000).replace(b"plain", b"x" * 60))
+    disk.mkdir()
+    argv = [str(inputs), "--to", f"{tmp_path}/out/", "--work-dir", str(disk / "work"), "--block-size", "100KiB"]
+    config = tmp_path / "settings.toml"
+    config.write_text("[money]\nscale = 0\n")
+    given = json.dumps([str(disk), size, what, *argv, "--config", str(config), "--quiet", "--json", *flags])
+    return subprocess.run(
+        [*NAMESPACE, sys.executable, "-c", CHILD, given], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+
+# Full in the first files, in the middle of the partitions, and when customers are grouped.
+@pytest.mark.usefixtures("_private_mounts")
+@pytest.mark.parametrize(
+    "size", ["60k", "600k", *(pytest.param(size, marks=pytest.mark.slow) for size in ("300k", "500k", "700k"))]
+)
+def test_a_full_work_directory(size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASKAE_CLUSTER__INLINE_BELOW", "1GiB")
+    done = on_small_disk(tmp_path, size, "full")
+    assert done.returncode == 0, done.stderr
+    assert "first 1" in done.stdout, done.stdout + done.stderr
+    assert "the disk of the work directory is " in done.stderr, done.stderr
+    assert str(tmp_path / "disk") in done.stderr
+    assert " free" in done.stderr
+    assert "at least" in done.stderr
+    assert "free some space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "again 0" in done.stdout, done.stderr
+
+
+@pytest.mark.usefixtures("_private_mounts")
+def test_a_read_only_work_directory(tmp_path: Path) -> None:
+    done = on_small_disk(tmp_path, "9m", "read-only")
+    assert done.returncode == 0, done.stderr
+    assert "first 2" in done.stdout, done.stdout + done.stderr
+    assert "the run folder cannot be created" in done.stderr
+    assert f"{tmp_path}/disk/work" in done.stderr
+    assert "Read-only file system" in done.stderr
+    assert "set --work-dir" in done.stderr
+    assert "again 0" in done.stdout, done.stderr
+
+
+def context_of(tmp_path: Path, **flags: Any) -> Any:
+    return make_context(load_settings({"work_dir": tmp_path / "work", **flags}, None))
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (OSError(28, "No space left on device"), "the disk of the work directory is full"),
+        (OSError("IO error: No space left on device (os error 28)"), "the disk of the work directory is full"),
+        (OSError(5, "Input/output error"), "the disk of the work directory has failed"),
+        (OSError(30, "Read-only file system"), "the work directory is on a read-only disk"),
+        (OSError(122, "Disk quota exceeded"), "the disk quota of the work directory is used up"),
+    ],
+    ids=str,
+)
+def test_errors_of_the_disk_in_words(error: OSError, what: str, tmp_path: Path) -> None:
+    for raised in (error, RuntimeError("a task failed")):
+        raised.__cause__ = error if raised is not error else None
+        with (
+            pytest.raises(WorkDirError, match=rf"{what}(.|\n)*{tmp_path}/work(.|\n)*free"),
+            explained(context_of(tmp_path), []),
+        ):
+            raise raised
+
+
+def test_errors_of_other_places_are_left_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), explained(context_of(tmp_path), []):
+        raise OSError(28, "No space left on device", "/elsewhere/file")
+    with pytest.raises(ValueError, match="something else"), explained(context_of(tmp_path), []):
+        raise ValueError("something else")
+
+
+def test_a_disk_that_is_certainly_too_small_is_told_before_the_first_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from daskae.pipeline import plan_run
+
+    path = tmp_path / "orders.csv"
+    path.write_bytes(numbered_orders(200))
+    context = context_of(tmp_path, inputs=[str(path)], to=f"{tmp_path}/out/", fresh=True)
+    plan_run(context)
+    monkeypatch.setattr(workdir, "_free_bytes", lambda _: 1000)
+    with pytest.raises(PlanError, match=r"too small(.|\n)*1000 B free(.|\n)*KiB at least(.|\n)*--work-dir"):
+        plan_run(context)
