@@ -174,3 +174,17 @@ def test_a_transaction_is_a_snapshot(duckdb: Database) -> None:
         assert work.execute("SELECT count(*) FROM n").scalar_one() == 0
         duckdb.run("INSERT INTO n VALUES (1)")
         assert work.execute("SELECT count(*) FROM n").scalar_one() == 0
+
+
+def test_a_replace_of_rows_that_others_refer_to_is_refused(duckdb: Database, tmp_path: Path) -> None:
+    sink = duckdb.sink()
+    sink.publish(build_load(tmp_path, A, shop("north", 3)))
+    duckdb.run(
+        "ALTER TABLE customer_metrics ADD PRIMARY KEY (customer_id)",
+        "CREATE TABLE notes (customer_id VARCHAR REFERENCES customer_metrics (customer_id))",
+        "INSERT INTO notes VALUES ('C1')",
+    )
+    with pytest.raises(LoadError, match=r"a rule of the database refuses the rows(.|\n)*foreign key"):
+        sink.publish(build_load(tmp_path, B, shop("south", 5)))
+    assert {row["shop"] for row in duckdb.rows("customer_metrics")} == {"north"}
+    assert len(duckdb.rows("notes")) == 1
