@@ -140,6 +140,7 @@ def _entry(name: str, entry: str | ColumnSettings) -> str | dict[str, Any]:
     if isinstance(entry, str):
         return entry if entry.isidentifier() else {"column": entry}
     fixed = {"dtype"} if name in CONTRACT_TYPES else set()
+    fixed |= set() if entry.personal else {"personal"}
     return entry.model_dump(exclude_none=True, exclude=fixed)
 
 

@@ -227,7 +227,7 @@ def test_a_misspelt_key_names_the_nearest(text: str, near: str, here: Path, caps
         (["--workers", "0"], "workers"),
         (["--as-of", "yesterday"], "as_of"),
         (["--cluster", "moon"], "unknown cluster"),
-        (["--to", "oracle://me:secret@host/db"], "not supported"),
+        (["--to", "oracle://me:secret@host/db"], "a driver that is not installed"),
         (["--config", "nowhere.toml"], "no such settings file"),
         (["--strategy", "guess"], "replace"),
     ],
