@@ -77,9 +77,8 @@ def portable(tmp_path: Path) -> Database:
 _FIRST, _OTHERS = ("sqlite", "postgresql"), ("mariadb", "duckdb", "portable")
 # Written for the first two: they look into catalogues, or widen types, which the others do not.
 _OF_TWO = ("test_drift", "test_what_hangs_on_a_table", "test_load_settings", "test_ways", "test_memory")
-# Long tests over every database: a few of them run by default on the others, all of them in CI.
-_LONG = ("test_job", "test_faults", "test_at_once", "test_names")
-_QUICK = ("brings_new_customers", "polling_reader", "another_publisher", "mariadb-append", "columns_are_added")
+# By default the others run what the strategies do, and what is theirs alone; in CI they run everything.
+_ALWAYS = ("test_strategies", "test_mariadb", "test_duckdb", "test_portable", "test_targets")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -91,12 +90,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the long tests on databases beside the first two as slow."""
+    """Mark most tests on databases beside the first two as slow."""
     for item in items:
-        if Path(__file__).parent not in item.path.parents or item.path.stem not in _LONG:
+        if Path(__file__).parent not in item.path.parents or item.path.stem in _ALWAYS:
             continue
-        other = any(name in item.name.partition("[")[2].rstrip("]").split("-") for name in _OTHERS)
-        if other and not any(name in item.name for name in _QUICK):
+        if any(name in item.name.partition("[")[2].rstrip("]").split("-") for name in _OTHERS):
             item.add_marker(pytest.mark.slow)
 
 
