@@ -25,7 +25,7 @@ from daskae.load.sql.duckdb.copying import copy_rows
 from daskae.load.sql.duckdb.engine import DuckdbEngine
 from daskae.load.sql.duckdb.failures import duckdb_translated
 from daskae.load.sql.duckdb.session import connect, transaction
-from daskae.load.sql.duckdb.values import sql_type
+from daskae.load.sql.duckdb.values import TYPES
 from daskae.load.sql.files import check_database_file
 
 
@@ -104,7 +104,7 @@ class DuckdbDialect:
 
     def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.duckdb.values`."""
-        return sql_type(field, table)
+        return TYPES.declared(field, table)
 
     def position_column(self) -> sa.Column[int]:
         """Declare a plain number, which comes with the rows."""

@@ -23,8 +23,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from daskae.errors import LoadError
-from daskae.load.sql.columns import plain_columns, plain_type, require_finite
+from daskae.load.sql.columns import TypeNames, plain_columns, require_finite
 
 KEY_LENGTH = 255  # two such columns and the load fit into the 3072 bytes of an index of utf8mb4
 _DIGITS = 38
@@ -39,28 +38,9 @@ def sql_type(field: pa.Field, table: str, indexed: bool, collation: str) -> sa.t
     LoadError
         When there is no place for the type.
     """
-    kind = plain_type(field.type)
-    text = _is_text(kind)
-    choices: tuple[tuple[bool, sa.types.TypeEngine[Any]], ...] = (
-        (text and indexed, sa.VARCHAR(KEY_LENGTH, collation)),
-        (text, mysql.LONGTEXT(collation=collation)),
-        (pa.types.is_uint64(kind), sa.NUMERIC(20, 0)),
-        (pa.types.is_integer(kind), sa.BIGINT()),
-        (pa.types.is_boolean(kind), sa.BOOLEAN()),
-        (pa.types.is_floating(kind), mysql.DOUBLE()),
-        (pa.types.is_date32(kind), sa.DATE()),
-        (pa.types.is_timestamp(kind) and kind.tz is None, mysql.DATETIME(fsp=6)),
-        (pa.types.is_decimal128(kind) and 0 <= kind.scale <= _DIGITS, sa.NUMERIC(_DIGITS, getattr(kind, "scale", 0))),
-    )
-    for fits, declared in choices:
-        if fits:
-            return declared
-    raise LoadError(
-        "MariaDB has no column of this type here",
-        where=f"table {table}, column {field.name}",
-        got=str(field.type),
-        allowed="string, integer, bool, float, date32, timestamp without zone, decimal128 of scale 0 to 38",
-    )
+    text = sa.VARCHAR(KEY_LENGTH, collation) if indexed else mysql.LONGTEXT(collation=collation)
+    names = TypeNames("MariaDB", text, mysql.DOUBLE(), mysql.DATETIME(fsp=6), sa.BOOLEAN(), sa.BIGINT(), sa.DATE())
+    return names.declared(field, table)
 
 
 def to_statements(start: bytes, batch: pa.RecordBatch, table: str, position: int, limit: int) -> Iterator[bytes]:

@@ -6,13 +6,14 @@ So every batch is read back and compared, and a value that is not stored as it i
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from daskae.errors import LoadError
-from daskae.load.sql.columns import plain_type
+from daskae.load.sql.columns import TypeNames
 
 KEY_LENGTH = 255
 _DIGITS = 38
@@ -26,29 +27,12 @@ def sql_type(field: pa.Field, table: str, indexed: bool, decimals: bool) -> sa.t
     LoadError
         When there is no place for the type.
     """
-    kind = plain_type(field.type)
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    exact = pa.types.is_decimal128(kind) and 0 <= kind.scale <= _DIGITS
-    choices: tuple[tuple[bool, sa.types.TypeEngine[Any]], ...] = (
-        (text and indexed, sa.Unicode(KEY_LENGTH)),
-        (text, sa.UnicodeText()),
-        (pa.types.is_uint64(kind), _numeric(20, 0, decimals)),
-        (pa.types.is_integer(kind), sa.BigInteger()),
-        (pa.types.is_boolean(kind), sa.Boolean()),
-        (pa.types.is_floating(kind), sa.Double()),
-        (pa.types.is_date32(kind), sa.Date()),
-        (pa.types.is_timestamp(kind) and kind.tz is None, sa.DateTime()),
-        (exact, _numeric(_DIGITS, getattr(kind, "scale", 0), decimals)),
+    text = sa.Unicode(KEY_LENGTH) if indexed else sa.UnicodeText()
+    numeric = partial(sa.Numeric, asdecimal=decimals)
+    names = TypeNames(
+        "the portable path", text, sa.Double(), sa.DateTime(), sa.Boolean(), sa.BigInteger(), sa.Date(), numeric
     )
-    for fits, declared in choices:
-        if fits:
-            return declared
-    raise LoadError(
-        "there is no generic column of this type",
-        where=f"table {table}, column {field.name}",
-        got=str(field.type),
-        allowed="string, integer, bool, float, date32, timestamp without zone, decimal128 of scale 0 to 38",
-    )
+    return names.declared(field, table)
 
 
 def require_same(schema: pa.Schema, table: str, sent: Sequence[tuple[Any, ...]], found: Sequence[Any]) -> None:
@@ -72,10 +56,6 @@ def require_same(schema: pa.Schema, table: str, sent: Sequence[tuple[Any, ...]],
                     allowed=repr(one),
                     hint="write to Parquet, or to SQLite, PostgreSQL, MariaDB or DuckDB",
                 )
-
-
-def _numeric(digits: int, scale: int, decimals: bool) -> sa.types.TypeEngine[Any]:
-    return sa.Numeric(digits, scale) if decimals else sa.Numeric(digits, scale, asdecimal=False)
 
 
 def _same(sent: Any, found: Any) -> bool:

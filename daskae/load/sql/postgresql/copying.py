@@ -18,9 +18,10 @@ from psycopg import sql
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
 from daskae.load.parts import read_batches
+from daskae.load.sql.columns import plain_type
 from daskae.load.sql.dialect import POSITION
 from daskae.load.sql.postgresql.failures import sql_state
-from daskae.load.sql.postgresql.values import plain_type, to_csv
+from daskae.load.sql.postgresql.values import to_csv
 
 _NOT_IN_TEXT = "22021"
 

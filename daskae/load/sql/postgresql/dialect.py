@@ -22,7 +22,7 @@ from daskae.load.sql.postgresql.copying import copy_rows, defaults
 from daskae.load.sql.postgresql.failures import is_lost, postgresql_translated
 from daskae.load.sql.postgresql.rights import missing_rights
 from daskae.load.sql.postgresql.session import connect, current_schema, driver, publisher_lock, transaction
-from daskae.load.sql.postgresql.values import sql_type
+from daskae.load.sql.postgresql.values import TYPES
 from daskae.load.sql.postgresql.widening import LARGEST_WHOLE, accepts, wider_type
 
 _NAME_BYTES = 63  # a longer name is cut by the server without a word
@@ -103,7 +103,7 @@ class PostgresqlDialect:
 
     def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.postgresql.values`."""
-        return sql_type(field, table)
+        return TYPES.declared(field, table)
 
     def position_column(self) -> sa.Column[int]:
         """Declare a plain number, which is sent with the rows."""
