@@ -9,7 +9,7 @@ import pytest
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 
 # The default run is the same run everywhere; ``--hypothesis-profile=explore`` looks at other and more examples.
-hypothesis.settings.register_profile("daskae", deadline=None, derandomize=True, database=None, max_examples=40)
+hypothesis.settings.register_profile("daskae", deadline=None, derandomize=True, database=None, max_examples=30)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=300, database=None)
 hypothesis.settings.load_profile("daskae")
 

@@ -78,7 +78,7 @@ class Scene:
         return [event for event in self.events if isinstance(event, TaskRepeated)]
 
 
-@pytest.fixture(params=["csv", "parquet"])
+@pytest.fixture(params=["csv", pytest.param("parquet", marks=pytest.mark.slow)])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     inputs = tmp_path / "orders"
     inputs.mkdir()

@@ -15,7 +15,7 @@ from .checker import assert_accounted_for, numbered_orders
 from .jobs import Calm, Job, go_on
 
 
-@pytest.mark.parametrize("point", ["plan.made", "exchange.writing", "exchange.before_commit", "quarantine.shared"])
+@pytest.mark.parametrize("point", ["plan.made", "exchange.before_commit"])
 def test_a_paused_driver_is_overtaken_and_finds_its_work_done(point: str, calm: Calm, job: Job) -> None:
     first = job.stopped_at(point)
     second = Child(job.argv, job.folder / "second.json")
@@ -112,7 +112,7 @@ def test_the_same_command_several_times_at_once(calm: Calm, job: Job) -> None:
     calm.assert_equal(job, document)
 
 
-@pytest.mark.parametrize("target", ["out/", "metrics.db"])
+@pytest.mark.parametrize("target", ["out/", pytest.param("metrics.db", marks=pytest.mark.slow)])
 def test_different_commands_into_one_target_at_once(target: str, calm: Calm, tmp_path: Path) -> None:
     jobs = []
     for i in range(2):

@@ -102,7 +102,7 @@ ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 
 
 @given(st.data())
-@whole_runs(5)
+@whole_runs(3)
 def test_replayed_rows_are_as_if_they_had_been_right(data: st.DataObject) -> None:
     variant = data.draw(st.sampled_from(sorted(ENCODINGS)))
     encoding, pack, ending = ENCODINGS[variant]

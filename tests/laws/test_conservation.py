@@ -142,7 +142,7 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 @given(files=folders(), block=st.sampled_from([64, 150, 1000, 1 << 20]))
-@whole_runs(15)
+@whole_runs(8)
 def test_every_row_is_accepted_or_kept(files: dict[str, bytes], block: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "in"

@@ -93,7 +93,7 @@ def test_files_do_not_show(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @given(header=headers(), rows=records(ROWS | MALFORMED), rules=RULES)
-@whole_runs(40)
+@whole_runs(20)
 def test_every_block_size(header: bytes, rows: list[bytes], rules: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
