@@ -206,3 +206,9 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def seeds(first: int, end: int) -> list[Any]:
+    """Seeds of a long test: the first few run in CI, the others for an evening."""
+    marks = {True: pytest.mark.slow, False: pytest.mark.long}
+    return [pytest.param(seed, marks=marks[seed < first + 3]) for seed in range(first, end)]

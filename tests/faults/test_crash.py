@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import ROOT, assert_same_tables
 
-from .jobs import KILLED, Calm, Job
+from .jobs import KILLED, Calm, Job, seeds
 
 SEED = 20_240_229
 # Points of other targets and commands, which have their own tests.
@@ -138,7 +138,6 @@ def test_driver_killed_at_random_moments(seed: int, calm: Calm, job: Job) -> Non
     killed_at_random(calm, job, 3, SEED + seed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 32))
+@pytest.mark.parametrize("seed", seeds(2, 32))
 def test_driver_killed_at_more_random_moments(seed: int, calm: Calm, job: Job) -> None:
     killed_at_random(calm, job, 4, SEED + seed)

@@ -14,7 +14,7 @@ import pytest
 from tests.engine.clusters import Cluster
 from tests.support import descendants
 
-from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, until, workers_of
+from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, seeds, until, workers_of
 from .nemesis import Nemesis, Victims
 
 pytestmark = [pytest.mark.dask, pytest.mark.timeout(300)]
@@ -75,16 +75,14 @@ def test_workers_are_killed_and_paused(calm: Calm, local: tuple[Job, subprocess.
     harmed_workers(calm, local, seed=3, acts=3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", seeds(100, 110))
 def test_workers_are_killed_and_paused_by_more_seeds(
     seed: int, calm: Calm, local: tuple[Job, subprocess.Popen[bytes]]
 ) -> None:
     harmed_workers(calm, local, seed, acts=3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(200, 208))
+@pytest.mark.parametrize("seed", seeds(200, 208))
 def test_everything_is_killed_and_paused(seed: int, calm: Calm, tmp_path: Path) -> None:
     """The cluster is somewhere else; after each death of its scheduler or of the driver the command is run again."""
     for attempt in range(6):
