@@ -72,15 +72,17 @@ def test_lost_workers_are_replaced() -> None:
     # With so little patience Dask gives every killed worker up, before its process can be there again.
     settings = ClusterSettings(replace_after="50ms")
     with create_engine(LOCAL, settings, 2, GIB) as engine:
-        outcomes = engine.run(slow, range(20))
-        first = {next(outcomes).value for _ in range(4)}
-        assert len(first) == 2
+        outcomes = engine.run(slow, range(40))
+        seen = [next(outcomes).value]
+        while len(set(seen)) < 2:  # on a busy machine one of them may come late
+            seen.append(next(outcomes).value)
+        first = set(seen)
         for pid in first:
             os.kill(pid, signal.SIGKILL)
-        assert len(values(outcomes)) == 16
+        assert len(values(outcomes)) == 40 - len(seen)
         client = engine._client  # type: ignore[attr-defined]
         until(lambda: len(client.scheduler_info()["workers"]) == 2, "the full size")
-        pids = {outcome.value for outcome in engine.run(slow, range(8))}
+        pids = {outcome.value for outcome in engine.run(slow, range(40))}
         assert len(pids) == 2
         assert not pids & first
 
