@@ -69,8 +69,9 @@ def slow(item: int) -> int:
 @pytest.mark.slow
 @pytest.mark.dask
 def test_lost_workers_are_replaced() -> None:
-    # With so little patience Dask gives every killed worker up, before its process can be there again.
-    settings = ClusterSettings(replace_after="50ms")
+    # With so little patience Dask gives every killed worker up, before its process can be there again. Those that
+    # come meanwhile under a name that is still taken die, too, and their tasks with them.
+    settings = ClusterSettings(replace_after="50ms", retries=20)
     with create_engine(LOCAL, settings, 2, GIB) as engine:
         outcomes = engine.run(slow, range(40))
         seen = [next(outcomes).value]
