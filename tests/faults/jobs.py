@@ -208,7 +208,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def seeds(first: int, end: int) -> list[Any]:
+def seeds(first: int, end: int, few: int = 3) -> list[Any]:
     """Seeds of a long test: the first few run in CI, the others for an evening."""
     marks = {True: pytest.mark.slow, False: pytest.mark.long}
-    return [pytest.param(seed, marks=marks[seed < first + 3]) for seed in range(first, end)]
+    return [pytest.param(seed, marks=marks[seed < first + few]) for seed in range(first, end)]
