@@ -171,8 +171,11 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, own: _
 
     try:
         from daskae.config import load_settings
+        from daskae.engine.forks import expect_workers
 
         settings = load_settings(flags, config)
+        if not output.dry_run:
+            expect_workers(settings)
         return _plan_only(settings, output, own) if output.dry_run else _run(settings, output, own)
     except DaskaeError as error:
         if output.as_json and error.summary is not None:

@@ -22,6 +22,7 @@ L0: dict[str, set[str]] = {
     "hashing": set(),
     "patterns": set(),
     "allocators": set(),
+    "arrow": set(),
 }
 L1: dict[str, set[str]] = {
     "config": set(L0),
@@ -66,6 +67,7 @@ L5: dict[str, set[str]] = {
         "config",
         "summary",
         "aggregate",
+        "engine",
         "load",
         "monitor",
         "report",

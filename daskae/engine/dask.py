@@ -11,17 +11,16 @@ from typing import Any, Self
 
 import dask
 
-from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
 from daskae.engine.base import LOCAL, Emit, Needs, Outcome, Show, cores, succeeding
 from daskae.engine.clusters import connect
 from daskae.engine.deadline import Deadline
+from daskae.engine.forks import METHOD, WORKER_ENVIRONMENT
 from daskae.engine.handing import Handout
 from daskae.engine.newcomers import watch_newcomers
 from daskae.engine.page import TOPIC, add_page, describe_way
 from daskae.engine.plugins import ClusterWatch, TaskWatch
 from daskae.engine.probe import probe_workers
-from daskae.engine.started import THREAD_VARIABLES
 from daskae.events import Warned
 
 _NEEDS_NOTHING = Needs()
@@ -41,9 +40,9 @@ def dask_settings(settings: ClusterSettings) -> dict[str, Any]:
         "distributed.scheduler.allowed-failures": 0,
         "distributed.nanny.pre-spawn-environ": {
             **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
-            **dict.fromkeys(THREAD_VARIABLES, "1"),
-            **ALLOCATOR_ENVIRONMENT,
+            **WORKER_ENVIRONMENT,
         },
+        "distributed.worker.multiprocessing-method": METHOD,
         "distributed.comm.timeouts.connect": "60s",
         # The sampling profiler stops every worker thread a hundred times a second.
         "distributed.worker.profile.enabled": False,

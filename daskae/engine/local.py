@@ -1,13 +1,12 @@
 """Worker processes of this machine, as many as cores, memory and cgroups allow, on the loopback address."""
 
 import logging
-import signal
-from multiprocessing import resource_tracker
 
 import distributed
 
 from daskae.config import ClusterSettings
 from daskae.engine.base import Needs, allowed_memory, local_workers
+from daskae.engine.forks import block_interrupts, prepare_workers
 from daskae.engine.started import Started
 
 
@@ -26,15 +25,8 @@ def start_local(settings: ClusterSettings, workers: int | None, memory_limit: in
         worker_dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
-    resource_tracker.ensure_running()  # whoever starts it unblocks the signal
-    cluster.loop.add_callback(_keep_interrupts_from_children)
+    prepare_workers()
+    # Dask would import pandas here to name it to the fork server, which runs already and has its own modules.
+    distributed.utils._forkserver_preload_set = True
+    cluster.loop.add_callback(block_interrupts)
     return Started(cluster, count, cluster.scale)
-
-
-def _keep_interrupts_from_children() -> None:
-    """Block Ctrl-C in this thread, from which workers are started and inherit that.
-
-    A terminal sends it to all processes at once; the driver alone decides, and ends the workers.
-    """
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from daskae.arrow import to_array
 from daskae.errors import ExchangeError
 from daskae.load.base import TableParts
 
@@ -65,7 +66,7 @@ class PartRows:
 def _pick(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
     if (np.diff(rows) == 1).all():
         return batch.slice(int(rows[0]), len(rows))  # no copy
-    return batch.take(pa.array(rows))
+    return batch.take(to_array(rows))
 
 
 def _check_columns(schema: pa.Schema, parts: TableParts, path: Path) -> None:

@@ -59,7 +59,7 @@ class RunResult:
         """
         found = {part.name: part for part in self.parts}[table]
         pieces = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in found.files]
-        return pa.concat_tables(pieces) if pieces else found.schema.empty_table()
+        return pa.concat_tables(pieces) if pieces else pa.Table.from_batches([], found.schema)
 
     def to_pandas(self, table: str) -> Any:
         """Return one of the output tables as a pandas DataFrame; money as ``decimal.Decimal``."""

@@ -48,7 +48,7 @@ def finalize_bucket(task: FinalizeTask, spec: Spec, facts: Facts) -> dict[str, A
 
 def _canonical(table: pa.Table) -> pa.Table:
     """Copy a table so that equal values are equal bytes: bits behind the last of a bitmap may hold anything before."""
-    columns = [pa.concat_arrays([*column.chunks, pa.array([], column.type)]) for column in table.columns]
+    columns = [pa.concat_arrays([*column.chunks, pa.nulls(0, column.type)]) for column in table.columns]
     return pa.table(columns, table.schema)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from daskae.aggregate.aggregation import CUSTOMER, chunk, combine
 from daskae.aggregate.cohort import Cell, month_numbers
 from daskae.aggregate.customer import require_in_range
+from daskae.arrow import to_array
 from daskae.budget import checkpoint
 from daskae.exchange import read_slots
 from daskae.stages.late import with_late_columns
@@ -61,7 +62,7 @@ def read_some(
     tables, parts = [], []
     for part, table in tables_of(layout, slots, columns):
         # What was filtered is a copy, so that the rest of its batch can go.
-        some = table if wanted is None else table.filter(pa.array(wanted(table)))
+        some = table if wanted is None else table.filter(to_array(wanted(table)))
         if some.num_rows:
             tables.append(some)
             parts.append(np.full(some.num_rows, part, np.uint32))

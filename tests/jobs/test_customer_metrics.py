@@ -194,6 +194,18 @@ print(json.dumps([code, [name for name in {HEAVY!r} if name in sys.modules]]))
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("target", ["sqlite:///out.db", "out/"])
+def test_a_run_in_one_process_loads_neither_pandas_nor_dask(target: str, here: Path) -> None:
+    script = f"""
+import sys
+from jobs.customer_metrics import main
+code = main(["orders.csv", "--quiet", "--to", {target!r}])
+sys.exit(code or ", ".join({{"pandas", "dask", "distributed"}} & set(sys.modules)) or 0)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
 def test_an_unknown_flag_names_the_nearest(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _ = call_main(["orders.csv", "--stratgy", "append"])
     said = capfd.readouterr()

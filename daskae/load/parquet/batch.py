@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from daskae.arrow import to_array
 from daskae.load.base import Load, Rejected, TableParts
 from daskae.load.keys import (
     DUPLICATE_KEY,
@@ -140,7 +141,7 @@ def _losers(batch: Batch, suspects: Places, rule: str) -> Places:
 def _numbered(parts: TableParts) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
     position = 0
     for batch in read_batches(parts, _BATCH_ROWS):
-        yield batch, pa.array(np.arange(position, position + batch.num_rows))
+        yield batch, to_array(np.arange(position, position + batch.num_rows))
         position += batch.num_rows
 
 

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from daskae.arrow import to_array, to_scalar
 from daskae.load.base import FLAG_COLUMNS, Changes, Load
 from daskae.load.keys import changing_columns, several_rows_error
 from daskae.load.parquet.batch import Batch, Hashes, Places, hash_keys, key_frame, repeated, repeated_keys
@@ -66,8 +67,8 @@ class Merge:
         """Compare rows of a file with the batch; return whether they change, and what they are then."""
         at, nth = self._candidates(hashes)
         new = self.batch.rows.take(self.batch.places[nth]).cast(self._plain)
-        equal = self._equal_keys(table.take(pa.array(at)), new)
-        at, nth, new = at[equal], nth[equal], new.filter(pa.array(equal))
+        equal = self._equal_keys(table.take(to_array(at)), new)
+        at, nth, new = at[equal], nth[equal], new.filter(to_array(equal))
         self._met[nth] = True
         changed, table = self._update(table, at, new)
         if self._missing_matters:
@@ -113,7 +114,7 @@ class Merge:
 
     def _update(self, table: pa.Table, at: Places, new: pa.Table) -> tuple[bool, pa.Table]:
         """Put new values into the rows at these places, where they differ and may change."""
-        old = table.take(pa.array(at))
+        old = table.take(to_array(at))
         columns = changing_columns(new.schema.names, self._keys, self.load.options)
         flags = _ACTIVE in table.schema.names
         idle = _frame(old, [_ACTIVE])[_ACTIVE].ne_missing(True).to_numpy() if flags else np.zeros(len(at), bool)
@@ -126,7 +127,7 @@ class Merge:
         self.changes = replace(self.changes, updated=self.changes.updated + int(written.sum()))
         if not written.any():
             return False, table
-        values = new.filter(pa.array(updated)).take(pa.array(np.argsort(at[updated], kind="stable")))
+        values = new.filter(to_array(updated)).take(to_array(np.argsort(at[updated], kind="stable")))
         mask = _mask(table, at[updated])
         for name in columns:
             column = pc.replace_with_mask(table[name].combine_chunks(), mask, values[name].combine_chunks())
@@ -145,11 +146,11 @@ class Merge:
         """Delete or flag rows whose keys the batch does not hold."""
         if self.load.options.on_missing == "delete":
             self.changes = replace(self.changes, deleted=self.changes.deleted + int(missing.sum()))
-            return bool(missing.any()), table.filter(pa.array(~missing))
+            return bool(missing.any()), table.filter(to_array(~missing))
         missing &= _frame(table, [_ACTIVE])[_ACTIVE].ne_missing(False).to_numpy()
         self.changes = replace(self.changes, flagged=self.changes.flagged + int(missing.sum()))
-        flags = {_ACTIVE: pa.scalar(False), _SINCE: mark_values(self.load)["_loaded_at"]}
-        return bool(missing.any()), self._mark(table, pa.array(missing), flags)
+        flags = {_ACTIVE: to_scalar(False, pa.bool_()), _SINCE: mark_values(self.load)["_loaded_at"]}
+        return bool(missing.any()), self._mark(table, to_array(missing), flags)
 
     def _mark(self, table: pa.Table, mask: pa.Array, flags: dict[str, pa.Scalar]) -> pa.Table:
         for name, value in {**mark_values(self.load), **flags}.items():
@@ -165,7 +166,7 @@ class Merge:
             mask = suspects[start : start + len(hashes)]
             start += len(hashes)
             if mask.any():
-                keys = self.older.read(name, self._keys).filter(pa.array(mask))
+                keys = self.older.read(name, self._keys).filter(to_array(mask))
                 frames.append(key_frame(keys, self._keys))
         if found := repeated_keys(pl.concat(frames)):
             raise several_rows_error(self.batch.parts.name, self._keys, self.load.strategy, found)
@@ -174,7 +175,7 @@ class Merge:
 def _mask(table: pa.Table, at: Places) -> pa.Array:
     mask = np.zeros(table.num_rows, bool)
     mask[at] = True
-    return pa.array(mask)
+    return to_array(mask)
 
 
 def _set(table: pa.Table, name: str, column: pa.Array) -> pa.Table:

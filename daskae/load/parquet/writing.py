@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from daskae.arrow import to_scalar
 from daskae.errors import LoadError
 from daskae.load.base import FLAG_COLUMNS, METADATA_COLUMNS, Load, TableParts
 from daskae.load.ledger import naive_utc
@@ -34,7 +35,7 @@ _METADATA_TYPES = (pa.string(), pa.timestamp("us"), pa.int64())
 _NO_PLACES = np.empty(0, np.int64)
 
 FLAG_DEFAULTS: dict[str, pa.Scalar] = dict(
-    zip(FLAG_COLUMNS, (pa.scalar(True), pa.scalar(None, pa.timestamp("us"))), strict=True)
+    zip(FLAG_COLUMNS, (to_scalar(True, pa.bool_()), to_scalar(None, pa.timestamp("us"))), strict=True)
 )
 """What the columns of :data:`FLAG_COLUMNS` hold in rows that are in the source."""
 
@@ -135,7 +136,7 @@ def _finished(content: Content, places: Places, schema: pa.Schema) -> pa.Table:
 def mark_values(load: Load) -> dict[str, pa.Scalar]:
     """Return what the metadata columns hold in rows that a load writes."""
     values = (load.load_id, naive_utc(load.loaded_at), load.source_rows)
-    return dict(zip(METADATA_COLUMNS, map(pa.scalar, values, _METADATA_TYPES), strict=True))
+    return dict(zip(METADATA_COLUMNS, map(to_scalar, values, _METADATA_TYPES), strict=True))
 
 
 def encode(table: pa.Table, sink: Any) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from daskae.arrow import to_array
 from daskae.faults import crash_point
 from daskae.load.base import Load, Rejected, TableParts
 from daskae.load.checks import wants_flags
@@ -215,7 +216,7 @@ def _with_null_keys(parts: TableParts, load: Load) -> Iterator[tuple[pa.RecordBa
     position = 1
     for batch in read_batches(parts, _BATCH_ROWS):
         good, mask = (batch, None) if load.options.null_keys == "match" else without_null_keys(batch, parts.keys)
-        numbers = pa.array(np.arange(position, position + good.num_rows))
+        numbers = to_array(np.arange(position, position + good.num_rows))
         if mask is not None:
             numbers = pc.replace_with_mask(pa.nulls(batch.num_rows, pa.int64()), pc.invert(mask), numbers)
         position += good.num_rows

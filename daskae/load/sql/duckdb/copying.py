@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
+from daskae.arrow import to_array
 from daskae.load.base import TableParts
 from daskae.load.sql.columns import plain_columns
 from daskae.load.sql.dialect import POSITION
@@ -28,7 +29,7 @@ def copy_rows(
         while some := list(islice(batches, _BATCHES_PER_STATEMENT)):
             numbered = []
             for batch in some:
-                numbers = pa.array(np.arange(position, position + batch.num_rows))
+                numbers = to_array(np.arange(position, position + batch.num_rows))
                 columns = [numbers, *plain_columns(batch, parts.name)]
                 numbered.append(pa.RecordBatch.from_arrays(columns, [POSITION, *parts.schema.names]))
                 position += batch.num_rows

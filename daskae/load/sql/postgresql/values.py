@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import sqlalchemy as sa
 
+from daskae.arrow import to_array
 from daskae.errors import LoadError
 from daskae.load.sql.columns import TypeNames, plain_type
 
@@ -35,7 +36,7 @@ def to_csv(batch: pa.RecordBatch, parts_name: str, position: int | None) -> pa.B
     """
     columns: list[pa.Array] = []
     if position is not None:
-        columns.append(pa.array(np.arange(position, position + batch.num_rows)))
+        columns.append(to_array(np.arange(position, position + batch.num_rows)))
     for field, column in zip(batch.schema, batch.columns, strict=True):
         kind = plain_type(field.type)
         try:

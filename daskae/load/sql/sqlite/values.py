@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from daskae.arrow import to_scalar
 from daskae.errors import LoadError
 
 Convert = Callable[[pa.Array, str], list[Any]]
@@ -159,7 +160,7 @@ def _decimals(column: pa.Array, place: str, one: Callable[[Decimal], int | float
     bounds = pc.min_max(units).as_py()
     largest = max(abs(bounds["min"] or 0), abs(bounds["max"] or 0))
     if largest < 10**EXACT_DIGITS and 0 <= scale <= _EXACT_SCALE:
-        return _numbers(pc.divide(units.cast(pa.int64()).cast(pa.float64()), float(10**scale)))
+        return _numbers(pc.divide(units.cast(pa.int64()).cast(pa.float64()), to_scalar(10.0**scale, pa.float64())))
     convert = one or partial(_exact_number, place=place)
     return [None if value is None else convert(value) for value in column.to_pylist()]
 

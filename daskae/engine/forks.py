@@ -1,0 +1,81 @@
+"""Workers of this machine as forks of one process that has imported everything.
+
+A worker that starts as a new interpreter imports for more than a second, and so does each of its siblings, on the cores
+the driver wants too. Forks of a prepared process, Python's fork server, are there in a tenth of that, share its
+memory, and start while the driver still looks at the input. Where there is none (any system but Linux), workers start
+as new interpreters.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from glob import glob
+from multiprocessing import forkserver, resource_tracker
+
+from daskae.allocators import ALLOCATOR_ENVIRONMENT
+from daskae.config import Settings
+from daskae.engine.base import AUTO, LOCAL
+from daskae.engine.started import THREAD_VARIABLES
+
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""How Dask starts a worker."""
+WORKER_ENVIRONMENT = {**dict.fromkeys(THREAD_VARIABLES, "1"), **ALLOCATOR_ENVIRONMENT}
+_MODULES = ["distributed.nanny", "daskae.pipeline"]
+
+
+def expect_workers(settings: Settings) -> None:
+    """Prepare workers early if a run will start some, so that their imports do not wait for the driver's.
+
+    A guess from the sizes of local inputs: if it is wrong, the run is a little slower or a process was started in vain.
+    """
+    asked = settings.cluster_name
+    if asked == LOCAL or (asked == AUTO and _likely_bytes(settings.inputs) >= settings.cluster.inline_below):
+        prepare_workers()
+
+
+def prepare_workers() -> None:
+    """Start the process whose forks are the workers; nothing if it runs already. It ends with this process."""
+    if METHOD != "forkserver":
+        return
+    multiprocessing.set_forkserver_preload(_MODULES)
+    resource_tracker.ensure_running()  # whoever starts it unblocks the signal
+    with _environment(WORKER_ENVIRONMENT), _interrupts_blocked():
+        forkserver.ensure_running()
+
+
+def _likely_bytes(inputs: Sequence[str]) -> int:
+    paths = [path for text in inputs for path in ([text] if os.path.exists(text) else glob(text, recursive=True))]
+    files = [os.path.join(root, name) for path in paths for root, _, names in os.walk(path) for name in names]
+    return sum(os.path.getsize(path) for path in [*paths, *files] if os.path.isfile(path))
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set what a process that is started here inherits; what the user has set stays."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    before = block_interrupts()
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def block_interrupts() -> set[int]:
+    """Block Ctrl-C in this thread and in processes that it starts; return what was blocked before.
+
+    A terminal sends it to all processes at once; the driver alone decides, and ends the workers.
+    """
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else set()
