@@ -21,8 +21,9 @@ def start_local(settings: ClusterSettings, workers: int | None, memory_limit: in
         processes=True,
         memory_limit=allowed_memory("local", settings, count, memory_limit),
         host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
+        # To serve it Dask imports Bokeh, half a second here and in every worker.
+        dashboard_address="127.0.0.1:0" if settings.dashboard else None,
+        worker_dashboard_address=None,
         silence_logs=logging.CRITICAL,
     )
     prepare_workers()
