@@ -71,16 +71,19 @@ class Engine(Protocol):
     """Runs tasks. Entered before use, left after it; nothing of it survives leaving."""
 
     name: str
-    slots: int
-    """Tasks that run at the same time."""
     deadline: Deadline | None
     """When no more tasks may begin: those that have begun come to their end, then a TimeLimitError is raised."""
 
+    @property
+    def slots(self) -> int:
+        """Tasks that run at the same time."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether several of them share a process."""
+
     def show(self) -> "Show | None":
         """Return how to show the run on a dashboard, None where there is none."""
-
-    shares_memory: bool
-    """Whether several of them share a process."""
 
     def __enter__(self) -> Self: ...
 

@@ -2,6 +2,7 @@
 
 from daskae.config import ClusterSettings
 from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, Emit, Engine, Needs
+from daskae.engine.deferred import DeferredEngine
 from daskae.errors import SettingsError
 
 _ADDRESSES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
@@ -41,9 +42,13 @@ def create_engine(
 
         return InlineEngine(workers, memory_limit, emit)
     if name in (LOCAL, SLURM, KUBERNETES) or name.startswith(_ADDRESSES) or name.endswith(".json"):
-        from daskae.engine.dask import DaskEngine
 
-        return DaskEngine(name, settings, workers, memory_limit, needs, emit)
+        def start() -> Engine:
+            from daskae.engine.dask import DaskEngine
+
+            return DaskEngine(name, settings, workers, memory_limit, needs, emit)
+
+        return DeferredEngine(LOCAL if name == LOCAL else "dask", start, workers, settings.dashboard)
     raise SettingsError(
         "unknown cluster", "--cluster", name,
         "auto, inline, local, slurm, kubernetes, tcp://…, tls://…, a scheduler FILE.json",

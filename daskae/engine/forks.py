@@ -29,9 +29,12 @@ _MODULES = ["distributed.nanny", "daskae.pipeline"]
 def expect_workers(settings: Settings) -> None:
     """Prepare workers early if a run will start some, so that their imports do not wait for the driver's.
 
-    A guess from the sizes of local inputs: if it is wrong, the run is a little slower or a process was started in vain.
+    A guess, from the sizes of local inputs and whether there was a run before, whose results may serve again: if it is
+    wrong, the run is a little slower or a process was started in vain.
     """
     asked = settings.cluster_name
+    if settings.work_dir.exists() and not settings.fresh:
+        return
     if asked == LOCAL or (asked == AUTO and _likely_bytes(settings.inputs) >= settings.cluster.inline_below):
         prepare_workers()
 

@@ -15,6 +15,7 @@ from daskae.config.clusters import AdaptiveSettings, KubernetesSettings, SlurmSe
 from daskae.engine import base
 from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, allowed_memory, cores, local_workers
 from daskae.engine.create import create_engine
+from daskae.engine.dask import DaskEngine
 from daskae.engine.slurm import job_options
 from daskae.errors import SettingsError
 from tests.engine.test_engines import process_of, values
@@ -72,7 +73,7 @@ def test_lost_workers_are_replaced() -> None:
     # With so little patience Dask gives every killed worker up, before its process can be there again. Those that
     # come meanwhile under a name that is still taken die, too, and their tasks with them.
     settings = ClusterSettings(replace_after="50ms", retries=20)
-    with create_engine(LOCAL, settings, 2, GIB) as engine:
+    with DaskEngine(LOCAL, settings, 2, GIB) as engine:
         outcomes = engine.run(slow, range(40))
         seen = [next(outcomes).value]
         while len(set(seen)) < 2:  # on a busy machine one of them may come late
@@ -81,7 +82,7 @@ def test_lost_workers_are_replaced() -> None:
         for pid in first:
             os.kill(pid, signal.SIGKILL)
         assert len(values(outcomes)) == 40 - len(seen)
-        client = engine._client  # type: ignore[attr-defined]
+        client = engine._client
         until(lambda: len(client.scheduler_info()["workers"]) == 2, "the full size")
         pids = {outcome.value for outcome in engine.run(slow, range(40))}
         assert len(pids) == 2
@@ -92,9 +93,9 @@ def test_lost_workers_are_replaced() -> None:
 @pytest.mark.dask
 def test_the_number_of_workers_follows_the_work() -> None:
     settings = ClusterSettings(adaptive=AdaptiveSettings(minimum=1, maximum=2))
-    with create_engine(LOCAL, settings, None, GIB) as engine:
+    with DaskEngine(LOCAL, settings, None, GIB) as engine:
         assert engine.slots == 2
-        client = engine._client  # type: ignore[attr-defined]
+        client = engine._client
         assert len(client.scheduler_info()["workers"]) == 1
         found = values(engine.run(slow, range(120)))
         assert len(found) == 120
@@ -123,9 +124,9 @@ def test_slurm_without_its_commands_is_told(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
         pytest.raises(SettingsError, match=r"Slurm's commands are missing\n(.|\n)*sbatch"),
-        create_engine(SLURM, ClusterSettings()),
+        create_engine(SLURM, ClusterSettings()) as engine,
     ):
-        pass
+        values(engine.run(len, ["task"]))
 
 
 @pytest.mark.dask

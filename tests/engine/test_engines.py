@@ -193,6 +193,15 @@ def test_an_unknown_cluster_is_a_settings_error(name: str) -> None:
     assert raised.value.got == name
 
 
+def test_without_a_task_nothing_is_started() -> None:
+    before = descendants(os.getpid())
+    with create_engine("tcp://127.0.0.1:9", ClusterSettings()) as engine:
+        assert list(engine.run(len, [])) == []
+    with create_engine(LOCAL, ClusterSettings()) as engine:
+        assert list(engine.run(len, [])) == []
+    assert descendants(os.getpid()) == before
+
+
 def test_engines_are_made_without_starting_anything() -> None:
     before = descendants(os.getpid())
     assert create_engine("tcp://127.0.0.1:9", ClusterSettings()).name == "dask"
@@ -207,6 +216,6 @@ def test_an_unreachable_scheduler_is_told_soon(address: str, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     began = time.monotonic()
     with pytest.raises(WorkersUnavailableError, match=f"no scheduler answers(.|\n)*{address}(.|\n)*next:") as raised:
-        create_engine(address, ClusterSettings(start_timeout="1s")).__enter__()
+        values(create_engine(address, ClusterSettings(start_timeout="1s")).run(len, ["task"]))
     assert raised.value.exit_code == 75
     assert time.monotonic() - began < 20

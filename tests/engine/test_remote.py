@@ -25,6 +25,7 @@ from daskae.read.dialect import Dialect
 from daskae.read.discover import find_files, scan_files
 from daskae.read.reachable import MOST, look_at_sources, some_sources
 from tests.engine.clusters import Cluster
+from tests.engine.test_engines import values
 from tests.support import ROOT, assert_same_tables, orders_csv, read_tables
 
 pytestmark = pytest.mark.dask
@@ -42,8 +43,8 @@ def settings(**values: Any) -> ClusterSettings:
 
 
 def enter(cluster: Cluster, needs: Needs) -> None:
-    with create_engine(cluster.address, settings(), needs=needs):
-        pass
+    with create_engine(cluster.address, settings(), needs=needs) as engine:
+        assert values(engine.run(len, ["task"])) == {0: 4}
 
 
 def test_workers_that_see_everything_are_taken(cluster: Cluster, tmp_path: Path) -> None:
@@ -110,9 +111,9 @@ def test_no_worker_in_time_is_told(tmp_path: Path) -> None:
     with (
         Cluster(tmp_path, workers=0) as empty,
         pytest.raises(WorkersUnavailableError, match=r"no worker came(.|\n)*start_timeout = 1s") as raised,
-        create_engine(empty.address, ClusterSettings(start_timeout="1s")),
+        create_engine(empty.address, ClusterSettings(start_timeout="1s")) as engine,
     ):
-        pass
+        values(engine.run(len, ["task"]))
     assert raised.value.exit_code == 75
 
 

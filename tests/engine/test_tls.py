@@ -53,8 +53,8 @@ def test_a_client_with_a_certificate_works(way: str, cluster: Cluster, authority
 
 
 def refused(target: str, given: ClusterSettings, kind: type[DaskaeError], text: str) -> DaskaeError:
-    with pytest.raises(kind, match=text) as raised, create_engine(target, given):
-        pass
+    with pytest.raises(kind, match=text) as raised, create_engine(target, given) as engine:
+        values(engine.run(len, ["task"]))
     return raised.value
 
 
