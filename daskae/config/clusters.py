@@ -95,7 +95,7 @@ class KubernetesSettings(Section):
 class ClusterSettings(Section):
     """``[cluster]``: how the engine is started and watched."""
 
-    inline_below: Bytes = 1 << 30
+    inline_below: Bytes = 1 << 29
     """Inputs smaller than this run in this process, on all cores, where no cluster was asked for."""
     worker_ttl: str = "60s"
     """Silence after which a worker is taken for lost."""

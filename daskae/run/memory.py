@@ -7,13 +7,13 @@ sums of 128 bits and for memory that the allocators have not given back yet.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from daskae.allocators import release_memory
 from daskae.errors import DaskaeError
 from daskae.monitor.memory import current_rss
-from daskae.partition import PartitionRef, Segment
+from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.read.csv import WINDOW
 from daskae.read.parquet import BATCH_ROWS
 from daskae.read.reader import read_segments
@@ -159,11 +159,26 @@ class Projection:
         return max(_LEAST, min(wanted, self.total))
 
 
-def project(refs: Sequence[PartitionRef], source: Source, buckets: int, spec: Spec, at_once: int) -> Projection:
+def left(source: Source, results: Collection[PartitionResult]) -> Expansion:
+    """See how large the input has become: all of it was read by earlier runs."""
+    text = sum(segment.nbytes * stored_to_text(segment) for segment in source.segments)
+    rows = sum(result.files["rows"].nbytes for result in results if "rows" in result.files)
+    return Expansion(2.0, rows / max(1, text), WINDOW)
+
+
+def project(
+    refs: Sequence[PartitionRef],
+    source: Source,
+    buckets: int,
+    spec: Spec,
+    at_once: int,
+    reused: Mapping[str, PartitionResult],
+) -> Projection:
     """Put together what decides a task's memory; the idle process is measured before the input is looked at."""
     release_memory()
     reserved = max(_IDLE, current_rss())
-    expansion = measure(source, spec)
+    everything = all(ref.content_id in reused for ref in refs)
+    expansion = left(source, reused.values()) if everything else measure(source, spec)
     compressed = any(segment.compression for segment in source.segments)
     sizes = (ref.nbytes * max(stored_to_text(segment) for segment in ref.segments) for ref in refs)
     largest = math.inf if compressed else max(sizes, default=0)

@@ -89,7 +89,7 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
     buckets = bucket_count(source)
     at_once = (settings.workers or cores()) if engine == INLINE else 1
-    projection = project(refs, source, buckets, spec, at_once)
+    projection = project(refs, source, buckets, spec, at_once, reused)
     workers = settings.workers
     if engine == LOCAL:
         workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
