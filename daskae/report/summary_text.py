@@ -1,6 +1,7 @@
 """The closing summary on the terminal: what was read, what came out, where it is, how long it took."""
 
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -229,12 +230,17 @@ def _places(summary: RunSummary) -> list[Line]:
         ),
         ("partitions", reuse_line(summary) if summary.partitions else ""),
         ("engine", summary.engine),
-        ("quarantine", summary.quarantine),
-        ("report", summary.report),
-        ("profile", summary.profile),
-        ("run folder", summary.run_dir),
+        ("quarantine", _from_here(summary.quarantine)),
+        ("report", _from_here(summary.report)),
+        ("profile", _from_here(summary.profile)),
+        ("run folder", _from_here(summary.run_dir)),
     ]
     return _table("", [(label, visible(text)) for label, text in facts if text], "<<")
+
+
+def _from_here(path: str) -> str:
+    """Return a path below the folder one is in as from there."""
+    return path.removeprefix(os.path.join(os.getcwd(), ""))
 
 
 def _title(text: str) -> Text:
