@@ -1,7 +1,7 @@
 """The events of a run as JSON lines: what happened can be read years later, without a server.
 
 Each event is one whole line. Lines survive the death of the process at once, and the death of the machine from the end
-of each stage on. A line torn by a full disk is taken back; one torn by a power cut is cut off at the next opening.
+of the run on. A line torn by a full disk is taken back; one torn by a power cut is cut off at the next opening.
 
 Not covered: two processes that write the same file.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from daskae.events import Event, RunFinished, StageDone
+from daskae.events import Event, RunFinished
 
 
 class EventLog:
@@ -44,7 +44,7 @@ class EventLog:
         line = text.encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             self._append(line)
-            if isinstance(event, StageDone | RunFinished):
+            if isinstance(event, RunFinished):
                 os.fsync(self._file.fileno())
 
     def _append(self, line: bytes) -> None:

@@ -105,14 +105,11 @@ def test_any_file_name_gives_valid_utf8_and_json(tmp_path: Path) -> None:
     assert [event["message"] for event in read_events(path)] == [name, "Zürich\u2028\n"]
 
 
-@pytest.mark.parametrize("event", [StageDone("map", 1.0), RunFinished("failed", 1.0, "boom")])
-def test_the_end_of_a_stage_reaches_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: StageDone | RunFinished
-) -> None:
+def test_the_end_of_a_run_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     with EventLog(tmp_path / "events.jsonl") as log:
         log(task(1))
         assert not synced
-        log(event)
+        log(RunFinished("failed", 1.0, "boom"))
         assert len(synced) == 1
