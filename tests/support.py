@@ -38,7 +38,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["pytest", "pandas", "daskae.load.targets", "jobs.customer_metrics", "daskae.run.job", "daskae.report.html"]
 )
-WAIT = 60
+WAIT = 180
 
 
 @dataclass(frozen=True)

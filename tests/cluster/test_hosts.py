@@ -14,7 +14,7 @@ from tests.cluster.slurm import until
 from tests.engine.clusters import Cluster
 from tests.support import ROOT, assert_same_tables, orders_csv, read_quarantine, read_tables
 
-pytestmark = [pytest.mark.slow, pytest.mark.dask, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.dask, pytest.mark.timeout(900)]
 # Impatient, so that the test need not wait for minutes.
 IMPATIENT = {
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "6s",
@@ -59,7 +59,7 @@ def test_a_partitioned_worker_is_replaced_and_may_come_back(hosts: Hosts, tmp_pa
     (tmp_path / "in" / "a.csv").write_bytes(orders_csv(2500))
     (tmp_path / "script.py").write_text(SCRIPT)
     calm = start(tmp_path, "calm", "--cluster", "inline")
-    _, error = calm.communicate(timeout=120)
+    _, error = calm.communicate(timeout=300)
     assert calm.returncode == 0, error
     (tmp_path / "cluster").mkdir()
     with Cluster(tmp_path / "cluster", 0, host=hosts.address(0), before=hosts.on(0), **IMPATIENT) as cluster:
@@ -72,7 +72,7 @@ def test_a_partitioned_worker_is_replaced_and_may_come_back(hosts: Hosts, tmp_pa
             hosts.pull(1)
             until(lambda: "Remove worker" in cluster.log("scheduler"), "the scheduler to miss a worker")
             hosts.plug(1)
-            output, error = driver.communicate(timeout=150)
+            output, error = driver.communicate(timeout=300)
         finally:
             driver.kill()
             driver.communicate()

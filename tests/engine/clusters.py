@@ -52,7 +52,7 @@ class Cluster:
         self.start(
             "scheduler", "--host", self._host, "--port", "0", "--dashboard-address", "127.0.0.1:0", before=self._before
         )  # fmt: skip
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not self.file.exists() or not self.file.read_text().endswith("}"):
             assert time.monotonic() < end, self.log("scheduler")
             assert self._processes[0].poll() is None, self.log("scheduler")

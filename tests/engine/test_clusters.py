@@ -54,7 +54,7 @@ def test_memory_of_a_task_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert allowed_memory("tcp://somewhere:1", settings, 2, None) is None
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
+def until(condition: Callable[[], Any], what: str, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"

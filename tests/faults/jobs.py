@@ -35,7 +35,7 @@ from .checker import assert_accounted_for, fingerprint, numbered_orders
 
 KILLED = -9
 FILES = 3
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tests.support import descendants
 from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, seeds, until, workers_of
 from .nemesis import Nemesis, Victims
 
-pytestmark = [pytest.mark.dask, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.dask, pytest.mark.timeout(600)]
 
 BLOCK = "256"
 """Small enough for some dozens of partitions."""
@@ -82,6 +82,7 @@ def test_workers_are_killed_and_paused_by_more_seeds(
     harmed_workers(calm, local, seed, acts=3)
 
 
+@pytest.mark.timeout(2400)  # six attempts, each of which may wait for a connection to time out
 @pytest.mark.parametrize("seed", seeds(200, 208, few=1))
 def test_everything_is_killed_and_paused(seed: int, calm: Calm, tmp_path: Path) -> None:
     """The cluster is somewhere else; after each death of its scheduler or of the driver the command is run again."""

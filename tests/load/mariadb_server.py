@@ -62,7 +62,7 @@ def mariadb_server() -> Iterator[str]:
     finally:
         if process is not None:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(120)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -77,7 +77,7 @@ def _program(name: str) -> str | None:
 
 
 def _await(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             pymysql.connect(host="127.0.0.1", port=port, user=_USER, password=_PASSWORD, connect_timeout=5).close()

@@ -32,7 +32,7 @@ CONTEXT.set_forkserver_preload(
         "daskae.load.sql.portable.dialect",
     ]
 )
-WAIT = 60
+WAIT = 180
 
 
 def publish_killed_at(url: str, load: Load, crash_at: str) -> None:

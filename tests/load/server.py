@@ -65,14 +65,14 @@ class Server:
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._process.wait(30)
+        self._process.wait(120)
         psutil.wait_procs(family[1:], 30)
 
     def stop(self) -> None:
         """Stop it, if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(30)
+            self._process.wait(120)
 
     def _run(self, command: list[str]) -> None:
         program = str(self._binaries / "bin" / command[0])
@@ -125,7 +125,7 @@ def free_port() -> int:
 
 
 def _await(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             psycopg.connect(host="127.0.0.1", port=port, user=_USER, dbname="postgres", connect_timeout=5).close()
