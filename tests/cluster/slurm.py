@@ -102,7 +102,7 @@ def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         for port in random.sample(range(20_000, 30_000), 1000):
             with suppress(OSError):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                stack.enter_context(socket.socket()).bind(("", port))
                 ports.append(port)
             if len(ports) == count:
                 break
@@ -196,7 +196,7 @@ class Slurm:
         ended = [f"{process.args!r} ended with {code}" for process in self._daemons if (code := process.poll())]
         nodes = self._ask("sinfo", "-N", "-o", "%N %T %C %E")
         jobs = self._ask("squeue", "--states=all", "-o", "%i %j %T %N %r")
-        logs = [f"--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self._folder.glob("*.log"))]
+        logs = [f"--- {path.name}\n{path.read_text(errors="replace")[-3000:]}" for path in sorted(self._folder.glob("*.log"))]
         return "\n".join([*ended, nodes, jobs, *logs])
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
