@@ -196,7 +196,10 @@ class Slurm:
         ended = [f"{process.args!r} ended with {code}" for process in self._daemons if (code := process.poll())]
         nodes = self._ask("sinfo", "-N", "-o", "%N %T %C %E")
         jobs = self._ask("squeue", "--states=all", "-o", "%i %j %T %N %r")
-        logs = [f"--- {path.name}\n{path.read_text(errors="replace")[-3000:]}" for path in sorted(self._folder.glob("*.log"))]
+        logs = [
+            f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}"
+            for path in sorted(self._folder.glob("*.log"))
+        ]
         return "\n".join([*ended, nodes, jobs, *logs])
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
