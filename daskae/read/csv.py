@@ -231,11 +231,10 @@ class _RawRecords:
         return self._found
 
     def known_starts(self) -> RowNumbers | None:
-        """Return the places in the file of all records, if they have been looked for."""
-        first = self._window.pieces[0]
-        if self._found is None or first.offset is None or len(self._window.pieces) > 1:
+        """Return the places in the files of all records, if they have been looked for."""
+        if self._found is None or self._window.pieces[0].offset is None:
             return None
-        return self._found.starts + first.offset
+        return self._shifted(self._found.starts)
 
     def spans(self, count: int) -> tuple[Span, ...]:
         """Say how many records each piece of the window has; ``count`` is how many there are in all."""
@@ -260,13 +259,17 @@ class _RawRecords:
         return texts.str.strip_chars_end("\r\n"), self._offsets(starts[rows])
 
     def _offsets(self, starts: RowNumbers) -> pl.Series:
+        if self._window.pieces[0].offset is None:
+            return pl.repeat(None, len(starts), dtype=pl.Int64, eager=True)
+        return pl.Series(self._shifted(starts), dtype=pl.Int64)
+
+    def _shifted(self, starts: RowNumbers) -> RowNumbers:
         """Turn places in the window into places in the files."""
         pieces = self._window.pieces
-        if pieces[0].offset is None:
-            return pl.repeat(None, len(starts), dtype=pl.Int64, eager=True)
-        piece = np.searchsorted([item.start for item in pieces], starts, side="right") - 1
         shift = np.array([(item.offset or 0) - item.start for item in pieces])
-        return pl.Series(starts + shift[piece], dtype=pl.Int64)
+        piece = np.searchsorted([item.start for item in pieces], starts, side="right") - 1
+        shifted: RowNumbers = starts + shift[piece]
+        return shifted
 
 
 def _with_headers_marked(batch: Batch, names: Sequence[str], dialect: Dialect) -> Batch:

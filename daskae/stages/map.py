@@ -153,7 +153,7 @@ class _Output:
                 self._flush()
         if self.starts is not None and self.spec.global_rules:
             places = batch.known_starts()
-            self.starts = None if places is None or self.segments > 1 else [*self.starts, places]
+            self.starts = None if places is None else [*self.starts, places]
         for span in batch.spans:
             self.rows[span.segment] += span.rows
         self.total += batch.count

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from daskae.batch import RowNumbers
 from daskae.exchange import commit_files, read_frame, read_slots
-from daskae.partition import PartitionRef
+from daskae.partition import PartitionRef, Segment
 from daskae.read.raw import read_records
 from daskae.read.reader import raw_batches
 from daskae.read.record_text import join_record, split_record
@@ -143,15 +143,18 @@ def _late_rows(task: QuarantineTask, spec: Spec) -> pl.DataFrame:
 def _described(late: pl.DataFrame, ref: PartitionRef, layout: PartLayout, spec: Spec) -> pl.DataFrame:
     """Read the raw text of late rejects from their source again; they were good rows when they were first read."""
     seq = late["seq"].to_numpy().astype(np.int64)
-    starts, places = layout.starts, layout.path("starts")
+    starts, kept = layout.starts, layout.path("starts")
     segment = np.searchsorted(np.array(starts), seq, side="right") - 1
     row = seq - np.array(starts)[segment]
+    places = None if kept is None else np.split(read_frame([kept])["start"].to_numpy(), starts[1:])
     raw: list[pl.Series] = []
     offsets: list[pl.Series] = []
     for index in np.unique(segment):
         wanted = row[segment == index]
         texts, found = (
-            _raw_rows(ref, int(index), wanted, spec) if places is None else _by_place(ref, wanted, places, spec)
+            _raw_rows(ref, int(index), wanted, spec)
+            if places is None
+            else _by_place(ref.segments[index], wanted, places[index], spec)
         )
         raw.append(texts)
         offsets.append(found)
@@ -162,11 +165,10 @@ def _described(late: pl.DataFrame, ref: PartitionRef, layout: PartLayout, spec: 
     )  # fmt: skip
 
 
-def _by_place(ref: PartitionRef, rows: RowNumbers, places: Path, spec: Spec) -> tuple[pl.Series, pl.Series]:
-    """Raw texts and offsets of rows whose places were kept."""
-    starts = read_frame([places])["start"].to_numpy()
-    ends = np.append(starts[1:], ref.segments[0].end)
-    return read_records(ref.segments[0], spec.dialect, starts[rows].tolist(), ends[rows].tolist())
+def _by_place(segment: Segment, rows: RowNumbers, starts: RowNumbers, spec: Spec) -> tuple[pl.Series, pl.Series]:
+    """Raw texts and offsets of rows of a segment whose places were kept."""
+    ends = np.append(starts[1:], segment.end)
+    return read_records(segment, spec.dialect, starts[rows].tolist(), ends[rows].tolist())
 
 
 def _raw_rows(ref: PartitionRef, index: int, rows: RowNumbers, spec: Spec) -> tuple[pl.Series, pl.Series]:
