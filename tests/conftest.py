@@ -1,5 +1,6 @@
 """What holds for every test: a clean environment, reproducible examples, and long tests only where asked for."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import hypothesis
 import pytest
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
+from daskae.engine.forks import METHOD, prepare_workers
 
 # The default run is the same run everywhere; ``--hypothesis-profile=explore`` looks at other and more examples.
 hypothesis.settings.register_profile("daskae", deadline=None, derandomize=True, database=None, max_examples=30)
@@ -28,6 +30,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let no garbage collection, of which each run makes one, look at modules and tests: they stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
     """Keep the developer's own ``DASKAE_…`` variables out, and those that a run sets from the next test."""
@@ -42,3 +51,25 @@ def _no_settings_from_outside() -> Iterator[None]:
         if name.startswith("DASKAE_"):
             del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """The address of a cluster of two workers that is not ours to start and stop."""
+    import dask
+    import distributed
+
+    prepare_workers()
+    distributed.utils._forkserver_preload_set = True
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": METHOD}),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address=None,
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address

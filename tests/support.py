@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -18,6 +19,7 @@ import pytest
 
 from daskae.aggregate.aggregation import Metric
 from daskae.config import load_settings
+from daskae.engine import forks
 from daskae.errors import GateError
 from daskae.load.base import METADATA_COLUMNS
 from daskae.run.job import run_job
@@ -34,10 +36,10 @@ POSITIVE_QUANTITY = {"rule": "range", "name": "non_positive_quantity", "column":
 SMALL_AMOUNT = {"rule": "range", "name": "small_amount", "column": "amount", "max": 50, "on_failure": "warn"}
 
 # Children are forked from a server that has the package in memory, so each is there in some hundredths of a second.
+# A process has one such server, for local workers too, so who starts it first decides what it has imported.
+forks.MODULES.append("tests.forked")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["pytest", "pandas", "daskae.load.targets", "jobs.customer_metrics", "daskae.run.job", "daskae.report.html"]
-)
+CONTEXT.set_forkserver_preload(forks.MODULES)
 WAIT = 180
 
 
@@ -157,11 +159,13 @@ def toml_value(value: Any) -> str:
 
 
 class Child:
-    """The command in a process of its own, whose standard output goes to a file."""
+    """The command in a process of its own, whose standard output goes to a file, and standard error too if told."""
 
-    def __init__(self, argv: Sequence[str], output: Path, **environment: str) -> None:
+    def __init__(
+        self, argv: Sequence[str], output: Path, environment: Mapping[str, str] | None = None, errors: bool = False
+    ) -> None:
         self.output = output
-        self._process = CONTEXT.Process(target=_main, args=(list(argv), output, environment))
+        self._process = CONTEXT.Process(target=_main, args=(list(argv), output, errors, environment or {}))
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -182,13 +186,38 @@ class Child:
         return document
 
 
-def _main(argv: list[str], output: Path, environment: dict[str, str]) -> None:
+def _main(argv: list[str], output: Path, errors: bool, environment: Mapping[str, str]) -> None:
     from jobs.customer_metrics import main
 
     os.environ.update(environment)
     with output.open("w") as file, redirect_stdout(file):
+        if errors:
+            os.dup2(file.fileno(), sys.stderr.fileno())
         code = main(argv)
     sys.exit(code)
+
+
+def fork_script(script: Path, argv: Sequence[str]) -> tuple[int, str, str]:
+    """Run a script in its folder, as ``python SCRIPT ARGV`` would; its exit code and what it said on both outputs.
+
+    It runs in a fork, which has imported the package already.
+    """
+    process = CONTEXT.Process(target=_script, args=(script, list(argv)))
+    process.start()
+    process.join(WAIT)
+    assert process.exitcode is not None, f"{script} did not end in {WAIT} s"
+    said, errors = (script.with_suffix(ending).read_text() for ending in (".stdout", ".stderr"))
+    return process.exitcode, said, errors
+
+
+def _script(script: Path, argv: list[str]) -> None:
+    os.chdir(script.parent)
+    for stream, ending in ((sys.stdout, ".stdout"), (sys.stderr, ".stderr")):
+        with script.with_suffix(ending).open("wb") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    sys.argv = [str(script), *argv]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def call_main(argv: Sequence[str], **options: Any) -> tuple[int, str]:

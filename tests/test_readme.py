@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daskae.config import load_settings
+from tests.support import fork_script
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,6 +28,13 @@ def run(command: list[str], folder: Path) -> dict[str, object]:
     done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document: dict[str, object] = json.loads(done.stdout)
+    return document
+
+
+def run_forked(script: Path, *argv: str) -> dict[str, object]:
+    code, said, errors = fork_script(script, argv)
+    assert code == 0, errors
+    document: dict[str, object] = json.loads(said)
     return document
 
 
@@ -63,7 +71,7 @@ def test_the_settings_file(tmp_path: Path) -> None:
 def test_the_rules_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(block("python", "RowRule"))
     (tmp_path / "orders.csv").write_text(ORDERS.replace(",7\n", ",7000\n"))
-    document = run(["shop.py", "orders.csv", "--to", "out", "--json", "--quiet"], tmp_path)
+    document = run_forked(tmp_path / "shop.py", "orders.csv", "--to", "out", "--json", "--quiet")
     passed = {rule["rule_name"]: (rule["passed"], rule["affected_rows"]) for rule in document["rules"]}  # type: ignore[attr-defined]
     assert passed == {"known_price": (True, 0), "weekday": (False, 2), "revenue": (True, 0)}
     assert document["rows"]["rejected_by_rule"]["weekday"] == 2  # type: ignore[index]
@@ -79,8 +87,8 @@ def test_the_steps(tmp_path: Path) -> None:
         "B,2024-01-07,1.19,nobody\n"
     )
     (tmp_path / "customers.csv").write_text("id,country\nA,FR\n")
-    command = ["shop.py", "orders.csv", "--config", "steps.toml", "--to", "out", "--json", "--quiet"]
-    document = run(command, tmp_path)
+    command = ["orders.csv", "--config", "steps.toml", "--to", "out", "--json", "--quiet"]
+    document = run_forked(tmp_path / "shop.py", *command)
     assert document["rows"]["rejected_by_rule"] == {"no_test_orders": 1}  # type: ignore[index]
     # One file, so the net is not taken; then every amount is doubled.
     assert document["kpis"]["revenue"] == "26.18"  # type: ignore[index]
@@ -93,12 +101,12 @@ def test_the_loading_guide(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(block("python", "LoadCheck", LOADING))
     (tmp_path / "drift.toml").write_text(block("toml", "on_drift", LOADING))
     (tmp_path / "orders.csv").write_text(ORDERS)
-    command = ["shop.py", "orders.csv", "--config", "drift.toml", "--to", "sqlite:///m.db", "--json", "--quiet"]
-    assert run(command, tmp_path)["status"] == "done"
+    command = ["orders.csv", "--config", "drift.toml", "--to", "sqlite:///m.db", "--json", "--quiet"]
+    assert run_forked(tmp_path / "shop.py", *command)["status"] == "done"
     (tmp_path / "orders.csv").write_text(ORDERS.partition("3,B")[0])
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 4
-    assert "no_customer_lost" in done.stderr
+    code, _, errors = fork_script(tmp_path / "shop.py", command)
+    assert code == 4
+    assert "no_customer_lost" in errors
 
 
 @pytest.mark.parametrize("holding", ["on_missing", "partition_by"])

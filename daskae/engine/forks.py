@@ -23,7 +23,8 @@ from daskae.engine.started import THREAD_VARIABLES
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """How Dask starts a worker."""
 WORKER_ENVIRONMENT = {**dict.fromkeys(THREAD_VARIABLES, "1"), **ALLOCATOR_ENVIRONMENT}
-_MODULES = ["distributed.nanny", "daskae.pipeline"]
+MODULES = ["distributed.nanny", "daskae.pipeline"]
+"""What that process imports."""
 
 
 def expect_workers(settings: Settings) -> None:
@@ -43,7 +44,7 @@ def prepare_workers() -> None:
     """Start the process whose forks are the workers; nothing if it runs already. It ends with this process."""
     if METHOD != "forkserver":
         return
-    multiprocessing.set_forkserver_preload(_MODULES)
+    multiprocessing.set_forkserver_preload(MODULES)
     resource_tracker.ensure_running()  # whoever starts it unblocks the signal
     with _environment(WORKER_ENVIRONMENT), _interrupts_blocked():
         forkserver.ensure_running()

@@ -21,8 +21,10 @@ def start_local(settings: ClusterSettings, workers: int | None, memory_limit: in
         processes=True,
         memory_limit=allowed_memory("local", settings, count, memory_limit),
         host="127.0.0.1",
-        # To serve it Dask imports Bokeh, half a second here and in every worker.
-        dashboard_address="127.0.0.1:0" if settings.dashboard else None,
+        # Any free port: without an address Dask takes its own, which another run of this machine may have. To serve
+        # the dashboard there it imports Bokeh, half a second here and in every worker.
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": settings.dashboard},
         worker_dashboard_address=None,
         silence_logs=logging.CRITICAL,
     )

@@ -5,9 +5,10 @@ the template engine, and a content security policy in the page forbids everythin
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskae.report import charts, words
 from daskae.report.colors import DARK, LIGHT, STEPS, style_rules
@@ -15,6 +16,9 @@ from daskae.report.data import CohortCell, MonthTotal, ReportData
 from daskae.report.heatmap import MOST_COHORTS, rate_table, rate_text, shown_cohorts, value_table
 from daskae.summary import RunSummary
 from daskae.units import format_bytes, format_count, format_seconds
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SAMPLE_LENGTH = 240
 """Characters shown of a rejected row."""
@@ -46,6 +50,31 @@ def write_report(path: Path, summary: RunSummary, data: ReportData) -> None:
 
 def render_report(summary: RunSummary, data: ReportData) -> str:
     """Return the page as text."""
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            s=summary,
+            d=data,
+            status=words.status_line(summary),
+            as_of=words.day_text(summary.as_of),
+            reused=words.reuse_line(summary),
+            stages=words.stage_shares(summary),
+            sample_length=SAMPLE_LENGTH,
+            most_inputs=_MOST_INPUTS,
+            bar=charts.bar,
+            styles={"light": style_rules(LIGHT), "dark": style_rules(DARK)},
+            steps=STEPS,
+            rows_bar=charts.stacked_bar([(summary.rows.accepted, "good"), (summary.rows.rejected, "bad")]),
+            **_cohort_parts(data),
+            **_month_parts(data),
+        )
+    )
+
+
+@cache
+def templates() -> "Environment":
+    """Return what compiles the templates, and keeps them for the next report of this process."""
     # Only a run that writes a report pays for the template engine.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -56,39 +85,20 @@ def render_report(summary: RunSummary, data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= _filters(data)
-    return environment.get_template("report.html.j2").render(
-        s=summary,
-        d=data,
-        status=words.status_line(summary),
-        as_of=words.day_text(summary.as_of),
-        reused=words.reuse_line(summary),
-        stages=words.stage_shares(summary),
-        sample_length=SAMPLE_LENGTH,
-        most_inputs=_MOST_INPUTS,
-        bar=charts.bar,
-        styles={"light": style_rules(LIGHT), "dark": style_rules(DARK)},
-        steps=STEPS,
-        rows_bar=charts.stacked_bar([(summary.rows.accepted, "good"), (summary.rows.rejected, "bad")]),
-        **_cohort_parts(data),
-        **_month_parts(data),
-    )
-
-
-def _filters(data: ReportData) -> dict[str, Callable[..., Any]]:
-    return {
+    environment.filters |= {
         "bytes": format_bytes,
         "count": format_count,
         "day": words.day_name,
         "figure": lambda value, name: words.figure(name, value),
         "label": _headline,
-        "money": lambda value: words.money(value, data.money_digits),
+        "money": words.money,
         "month": words.month_name,
         "percent": words.percent,
         "rate": rate_text,
         "seconds": format_seconds,
         "visible": words.visible,
     }
+    return environment
 
 
 def _headline(name: str) -> str:

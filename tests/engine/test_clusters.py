@@ -1,7 +1,9 @@
 """Local clusters: sized by what there is, back to full size after losses, or following the work."""
 
+import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +129,16 @@ def test_slurm_without_its_commands_is_told(monkeypatch: pytest.MonkeyPatch, tmp
         create_engine(SLURM, ClusterSettings()) as engine,
     ):
         values(engine.run(len, ["task"]))
+
+
+@pytest.mark.dask
+def test_a_local_cluster_needs_no_port_that_others_may_have() -> None:
+    with socket.socket() as other:
+        with contextlib.suppress(OSError):  # somebody has it already
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        with create_engine(LOCAL, ClusterSettings(), 1, GIB) as engine:
+            assert len(values(engine.run(process_of, range(2)))) == 2
 
 
 @pytest.mark.dask

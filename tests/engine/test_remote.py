@@ -26,7 +26,7 @@ from daskae.read.discover import find_files, scan_files
 from daskae.read.reachable import MOST, look_at_sources, some_sources
 from tests.engine.clusters import Cluster
 from tests.engine.test_engines import values
-from tests.support import ROOT, assert_same_tables, orders_csv, read_tables
+from tests.support import ROOT, assert_same_tables, fork_script, orders_csv, read_tables
 
 pytestmark = pytest.mark.dask
 
@@ -171,19 +171,14 @@ def test_a_script_with_a_module_that_workers_do_not_have(cluster: Cluster, tmp_p
     (mine / "script.py").write_text(SCRIPT)
     (mine / "helpers.py").write_text(HELPERS)
     (tmp_path / "in" / "a.csv").write_bytes(orders_csv(300))
-    for name, engine in (("calm", "inline"), ("remote", cluster.address)):
-        argv = [str(tmp_path / "in"), "--to", f"{tmp_path}/{name}/out/", "--work-dir", f"{tmp_path}/{name}/work"]
-        command = [
-            sys.executable,
-            str(mine / "script.py"),
-            *argv,
-            "--cluster",
-            engine,
-            "--block-size",
-            "4KiB",
-            "--quiet",
-        ]
-        assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path).returncode == 0
+    calm_argv, remote_argv = (
+        [str(tmp_path / "in"), "--to", f"{tmp_path}/{name}/out/", "--work-dir", f"{tmp_path}/{name}/work",
+         "--cluster", engine, "--block-size", "4KiB", "--quiet"]
+        for name, engine in (("calm", "inline"), ("remote", cluster.address))
+    )  # fmt: skip
+    assert fork_script(mine / "script.py", calm_argv)[0] == 0
+    command = [sys.executable, str(mine / "script.py"), *remote_argv]
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path).returncode == 0
     calm, remote = (read_tables(tmp_path / name / "out") for name in ("calm", "remote"))
     assert {"largest_order", "weekend_orders"} <= set(remote["customer_metrics"].column_names)
     assert_same_tables(remote, calm)

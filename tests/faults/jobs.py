@@ -61,7 +61,7 @@ class Job:
     def start(self, **environment: str) -> Child:
         """Start it in a process of its own."""
         self.folder.mkdir(exist_ok=True)
-        return Child(self.argv, self.folder / "stdout.json", **environment)
+        return Child(self.argv, self.folder / "stdout.json", environment)
 
     def finish(self, **environment: str) -> dict[str, Any]:
         """Run it to its end and return what it printed."""

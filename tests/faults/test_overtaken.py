@@ -28,7 +28,7 @@ def test_a_paused_driver_is_overtaken_and_finds_its_work_done(point: str, calm: 
 
 def test_a_driver_paused_while_it_publishes_holds_the_target(job: Job) -> None:
     first = job.stopped_at("publish.before")
-    second = Child(job.argv, job.folder / "second.json", DASKAE_LOAD__TIMEOUT_SECONDS="0.2")
+    second = Child(job.argv, job.folder / "second.json", {"DASKAE_LOAD__TIMEOUT_SECONDS": "0.2"})
     assert second.wait() == 75
     assert f"held by process {first.pid} on" in second.document()["message"]
     assert go_on(first) == 0

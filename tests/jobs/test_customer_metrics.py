@@ -350,7 +350,7 @@ def test_a_file_with_a_header_alone(here: Path) -> None:
     ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
 )
 def test_signals_end_the_run_and_keep_what_is_done(number: signal.Signals, code: int, here: Path) -> None:
-    (here / "orders.csv").write_bytes(orders_csv(4_000))
+    (here / "orders.csv").write_bytes(orders_csv(2_000))
     argv = ["orders.csv", "--block-size", "512", "--workers", "1", "--json", "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(

@@ -69,7 +69,7 @@ def compare(inputs: Path, answers: str, policy: str, config: Path, folder: Path,
 
 
 @pytest.mark.parametrize("size", ["64MiB", pytest.param("100KB", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["purchases", pytest.param("purchases_dedup", marks=pytest.mark.slow)])
 def test_daily_files(policy: str, size: str, retail: Path, tmp_path: Path) -> None:
     assert run_policy(retail, policy, tmp_path, "--block-size", size) == []
 
@@ -86,7 +86,7 @@ def test_one_gzip_file(one_file: Path, tmp_path: Path) -> None:
     assert run_policy(packed, "purchases_dedup", tmp_path) == []
 
 
-@pytest.mark.parametrize("size", ["64MiB", "100KB"])
+@pytest.mark.parametrize("size", [pytest.param("64MiB", marks=pytest.mark.slow), "100KB"])
 def test_one_parquet_file(size: str, one_file: Path, tmp_path: Path) -> None:
     with one_file.open(encoding="utf-8-sig") as file:
         names = file.readline().strip().split(",")

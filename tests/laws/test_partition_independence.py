@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import distributed
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -63,7 +62,7 @@ def assert_same_rows(found: Run, expected: Run) -> None:
 
 
 @given(st.data())
-@whole_runs(8)
+@whole_runs(5)
 def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records(ROWS | MALFORMED)), data.draw(RULES)
     with tempfile.TemporaryDirectory() as name:
@@ -77,8 +76,19 @@ def test_blocks_and_threads_do_not_show(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@whole_runs(8)
+@whole_runs(5)
 def test_files_do_not_show(data: st.DataObject) -> None:
+    assert_files_do_not_show(data)
+
+
+@pytest.mark.slow
+@given(st.data())
+@whole_runs(20)
+def test_many_more_files_do_not_show(data: st.DataObject) -> None:
+    assert_files_do_not_show(data)
+
+
+def assert_files_do_not_show(data: st.DataObject) -> None:
     header, rows, rules = data.draw(headers()), data.draw(records()), data.draw(RULES)
     cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=6).map(sorted))
     bounds = list(zip([0, *cuts], [*cuts, len(rows)], strict=True))
@@ -101,19 +111,6 @@ def test_every_block_size(header: bytes, rows: list[bytes], rules: list[dict[str
         whole = run(paths, folder / "whole", rules=rules)
         for size in (64, 71, 97, 128, 200, 511, 2048):
             assert_same(run(paths, folder / str(size), rules=rules, block_size=size, workers=2), whole)
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """The address of a cluster that is not ours to start and stop."""
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-    ) as cluster:
-        yield cluster.scheduler_address
 
 
 @pytest.mark.dask

@@ -1,9 +1,5 @@
-"""Publish in a process of its own, and kill it there.
+"""Publish in a process of its own, and kill it there."""
 
-Children are forked from a server that has imported the package already, so each takes some hundredths of a second.
-"""
-
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,20 +14,8 @@ from daskae.faults import CRASH_VARIABLE
 from daskae.load.base import Load
 from daskae.load.lock import publisher_lock
 from daskae.load.targets import open_sink
+from tests.support import CONTEXT
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "pytest",
-        "pandas",
-        "daskae.load.sql.sink",
-        "daskae.load.sql.sqlite.dialect",
-        "daskae.load.sql.postgresql.dialect",
-        "daskae.load.sql.mariadb.dialect",
-        "daskae.load.sql.duckdb.dialect",
-        "daskae.load.sql.portable.dialect",
-    ]
-)
 WAIT = 180
 
 

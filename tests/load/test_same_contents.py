@@ -135,7 +135,7 @@ Batches = list[tuple[list[Row], str, LoadOptions]]
 
 @pytest.mark.parametrize("name", NAMES)
 @given(batches=BATCHES, keys=st.sampled_from([("k",), ("k", "n")]))
-@settings(max_examples=8, suppress_health_check=CHECKS)
+@settings(max_examples=5, suppress_health_check=CHECKS)
 def test_the_same_batches_leave_the_same_contents(
     name: str, request: pytest.FixtureRequest, batches: Batches, keys: tuple[str, ...]
 ) -> None:

@@ -23,7 +23,7 @@ from daskae.profile.state import KEPT_VALUES, TableState
 from daskae.run.profile import profile_input
 from tests.profile.building import frame, tables, write_csv
 
-PLAIN = settings(max_examples=20, suppress_health_check=list(HealthCheck))
+PLAIN = settings(max_examples=12, suppress_health_check=list(HealthCheck))
 
 
 def column(values: list[Any], name: str = "x", reading: Reading | None = None, dtype: Any = pl.String) -> ColumnProfile:
@@ -60,7 +60,7 @@ def test_block_size_and_file_split_do_not_show(tmp_path: Path) -> None:
     for i in range(0, rows, 700):
         write_csv(tmp_path / "split" / f"{i:05d}.csv", {name: cells[i : i + 700] for name, cells in table.items()})
     documents: list[dict[str, Any]] = []
-    for source, size in (("whole", "64MiB"), ("whole", "7KiB"), ("split", "64MiB"), ("split", "1KiB")):
+    for source, size in (("whole", "64MiB"), ("whole", "20KiB"), ("split", "64MiB"), ("split", "9KiB")):
         flags = {"inputs": [str(tmp_path / source)], "block_size": size, "work_dir": tmp_path / f"work{len(documents)}"}
         found = profile_input(load_settings({**flags, "cluster_name": "inline"}, None)).document
         documents.append({key: found[key] for key in ("rows", "broken", "columns", "suggested")})

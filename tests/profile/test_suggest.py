@@ -17,7 +17,7 @@ from daskae.run.profile import InputProfile, profile_input, write_profile
 from daskae.summary import RunSummary
 from tests.profile.building import tables, typed_tables, write_csv
 
-FEW = settings(max_examples=10, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=6, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=250, suppress_health_check=list(HealthCheck))
 
 

@@ -2,9 +2,6 @@
 
 import functools
 import http.server
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytest
 
 from daskae.errors import InputError
 from daskae.masking import mask_secrets
-from tests.support import ROOT, orders_csv
+from tests.support import Child, orders_csv
 
 CANARY = "c4n4ry-Sup3r@S:cret"
 TOKEN = "t0ken-c4n4ry"
@@ -43,12 +40,11 @@ def run(tmp_path: Path, *argv: str, config: str = "", **environment: str) -> tup
     settings = tmp_path / "secret" / "settings.toml"
     settings.parent.mkdir(exist_ok=True)
     settings.write_text(config)
-    command = [sys.executable, "-m", "jobs.customer_metrics", *argv, "--config", str(settings), "-vv", "--json"]
-    done = subprocess.run(
-        [*command, "--work-dir", str(tmp_path / "work"), "--cluster", "inline"], capture_output=True, text=True,
-        check=False, cwd=ROOT, env={**os.environ, **environment},
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    places = ["--config", str(settings), "--work-dir", str(tmp_path / "work"), "--cluster", "inline"]
+    child = Child([*argv, *places, "-vv", "--json"], tmp_path / "printed", environment, errors=True)
+    code = child.wait()
+    assert code is not None
+    return code, child.output.read_text()
 
 
 def assert_hidden(tmp_path: Path, printed: str) -> None:

@@ -56,7 +56,7 @@ def assert_equal(found: Run, expected: Run) -> None:
 
 
 @given(header=headers(), rows=records(ROWS), rules=RULES, nbytes=st.sampled_from([1, 50, 200, 1000]))
-@whole_runs(8)
+@whole_runs(5)
 def test_what_is_held_at_once_does_not_show(
     header: bytes, rows: list[bytes], rules: list[dict[str, Any]], nbytes: int
 ) -> None:

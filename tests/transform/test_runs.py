@@ -5,12 +5,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import distributed
 import polars as pl
 import pytest
 from hypothesis import given
@@ -24,7 +22,18 @@ from daskae.run.job import run_job
 from daskae.transform.registry import register
 from daskae.transform.steps import Step
 from tests.laws.orders import MALFORMED, ROWS, headers, records, whole_runs
-from tests.support import EXACT_DUPLICATE, HEADER, ROOT, Run, assert_same, call_main, orders_csv, run, write_settings
+from tests.support import (
+    EXACT_DUPLICATE,
+    HEADER,
+    ROOT,
+    Run,
+    assert_same,
+    call_main,
+    fork_script,
+    orders_csv,
+    run,
+    write_settings,
+)
 
 COLUMNS = {name: name for name in HEADER} | {"note": {"column": "note", "dtype": "text"}}
 
@@ -123,15 +132,6 @@ def test_no_file_split_shows(rows: list[bytes], cut: int) -> None:
         }
         assert two.summary.rows == one.summary.rows
         assert counts_of(two) == counts_of(one)
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-    ) as cluster:  # fmt: skip
-        yield cluster.scheduler_address
 
 
 @pytest.mark.dask
@@ -367,12 +367,16 @@ def test_a_script_of_ones_own(orders: list[Path], tmp_path: Path, cluster: str) 
     config = tmp_path / "c.toml"
     config.write_text('[[steps]]\nfunction = "double"\nname = "again"\n')
     arguments = [str(orders[0]), "--config", str(config), "--to", "out/", "--json", "--quiet", "--workers", "1"]
-    done = subprocess.run(
-        [sys.executable, str(script), *arguments, "--cluster", cluster], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    if cluster == "inline":
+        code, said, errors = fork_script(script, [*arguments, "--cluster", cluster])
+    else:
+        done = subprocess.run(
+            [sys.executable, str(script), *arguments, "--cluster", cluster], cwd=tmp_path, capture_output=True,
+            text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120,
+        )  # fmt: skip
+        code, said, errors = done.returncode, done.stdout, done.stderr
+    assert code == 0, errors
+    document = json.loads(said)
     assert [step["name"] for step in document["steps"]] == ["again", "weekend", "double"]
     plain = run(orders, tmp_path / "plain").summary.kpis["revenue"]
     assert Decimal(document["kpis"]["revenue"]) == 4 * Decimal(str(plain))
