@@ -7,6 +7,7 @@ that into its place in the input, which decides who was first among duplicates, 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,21 @@ class Layout:
     def save(self, path: Path) -> None:
         """Write as JSON, for tasks to load."""
         rows = [[p.folder, p.files, p.starts, p.overall, p.in_file] for p in self.parts]
-        path.write_text(json.dumps(rows))
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(rows))
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Layout":
-        """Read what :meth:`save` wrote."""
-        rows = json.loads(path.read_text())
-        return cls(tuple(PartLayout(a, b, tuple(c), tuple(d), tuple(e)) for a, b, c, d, e in rows))
+        """Read what :meth:`save` wrote; a process that has done so keeps it for its next task."""
+        status = path.stat()
+        return _load(path, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, *version: int) -> Layout:
+    rows = json.loads(path.read_text())
+    return Layout(tuple(PartLayout(a, b, tuple(c), tuple(d), tuple(e)) for a, b, c, d, e in rows))
 
 
 def build_layout(refs: Sequence[PartitionRef], results: Sequence[PartitionResult], folders: Sequence[Path]) -> Layout:
