@@ -114,10 +114,11 @@ def monitor_cost(inputs: Path, folder: Path, rounds: int) -> Line:
 
 
 def workers_of(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """Worker processes of a driver: those that hold the libraries, largest first."""
+    """Worker processes of a driver: forks of its fork server, or interpreters of their own where there is none."""
     with suppress(psutil.NoSuchProcess):
-        family = [item for item in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in _line(item)]
-        return sorted(family, key=lambda item: -item.memory_info().rss)
+        family = psutil.Process(process.pid).children(recursive=True)
+        forks = [item for item in family if "forkserver" in _line(item) and item.ppid() != process.pid]
+        return forks or [item for item in family if "spawn_main" in _line(item)]
     return []
 
 
@@ -146,8 +147,7 @@ def killed_worker(inputs: Path, folder: Path, rounds: int) -> Line:
         began = time.perf_counter()
         process = job.start()
         when(0.9, job, parts, process)
-        for worker in workers_of(process)[:1]:
-            worker.kill()
+        workers_of(process)[0].kill()
         if process.wait() != 0:
             raise RuntimeError("the job did not survive the death of a worker")
         hurt.append(time.perf_counter() - began)

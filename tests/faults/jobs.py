@@ -188,7 +188,7 @@ def go_on(child: Child) -> int | None:
 
 
 def workers_of(driver: int) -> list[psutil.Process]:
-    """Dask's worker processes below a driver, not the helper processes of multiprocessing."""
+    """Dask's worker processes below a driver, and the server they are forked from."""
     found = []
     for process in descendants(driver):
         try:
