@@ -15,7 +15,7 @@ from daskae.config import ClusterSettings
 from daskae.engine.base import LOCAL, Emit, Needs, Outcome, Show, cores, succeeding
 from daskae.engine.clusters import connect
 from daskae.engine.deadline import Deadline
-from daskae.engine.forks import METHOD, WORKER_ENVIRONMENT
+from daskae.engine.forks import METHOD, WORKER_ENVIRONMENT, main_left_out
 from daskae.engine.handing import Handout
 from daskae.engine.newcomers import watch_newcomers
 from daskae.engine.page import TOPIC, add_page, describe_way
@@ -88,6 +88,8 @@ class DaskEngine:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(dask_settings(self._settings)))
+            if self._target == LOCAL:
+                stack.enter_context(main_left_out())
             connected = connect(self._target, self._settings, self._workers, self._memory_limit, self._needs, stack)
             self._client, self.slots = connected.client, connected.slots
             self.shares_memory = max(self._client.nthreads().values(), default=1) > 1

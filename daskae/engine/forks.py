@@ -50,6 +50,25 @@ def prepare_workers() -> None:
         forkserver.ensure_running()
 
 
+@contextmanager
+def main_left_out() -> Iterator[None]:
+    """Let no worker that is started meanwhile import the program that is run.
+
+    What tasks need of it travels with them. A script that does not ask whether it is the main program would begin
+    anew in every worker, and one that was typed or piped in has no file to import.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
+    main.__spec__ = main.__file__ = None
+    try:
+        yield
+    finally:
+        for name in ("__spec__", "__file__"):
+            delattr(main, name)
+        for name, value in hidden.items():
+            setattr(main, name, value)
+
+
 def _likely_bytes(inputs: Sequence[str]) -> int:
     paths = [path for text in inputs for path in ([text] if os.path.exists(text) else glob(text, recursive=True))]
     files = [os.path.join(root, name) for path in paths for root, _, names in os.walk(path) for name in names]

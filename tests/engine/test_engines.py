@@ -2,6 +2,8 @@
 
 import operator
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from daskae.engine.base import AUTO, INLINE, LOCAL, Engine, Outcome, choose_engi
 from daskae.engine.create import create_engine
 from daskae.engine.inline import InlineEngine
 from daskae.errors import DaskaeError, EngineError, InputError, SettingsError, WorkersUnavailableError
-from tests.support import descendants
+from tests.support import ROOT, descendants
 
 ALLOCATED = 64 << 20
 
@@ -191,6 +193,28 @@ def test_an_unknown_cluster_is_a_settings_error(name: str) -> None:
     with pytest.raises(SettingsError, match="unknown cluster") as raised:
         create_engine(name, ClusterSettings())
     assert raised.value.got == name
+
+
+@pytest.mark.dask
+@pytest.mark.parametrize("way", ["file", "input"])
+def test_workers_do_not_run_the_program_again(way: str, tmp_path: Path) -> None:
+    """Neither a script that does not ask whether it is the main program, nor one that is no file."""
+    script = """
+from daskae.config import ClusterSettings
+from daskae.engine.create import create_engine
+
+def double(item):
+    return 2 * item
+
+with create_engine("local", ClusterSettings(), 1, 1 << 30) as engine:
+    print([outcome.value for outcome in engine.run(double, [21])])
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-" if way == "input" else tmp_path / "script.py"], input=script, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "[42]\n"), done.stderr
 
 
 def test_without_a_task_nothing_is_started() -> None:
