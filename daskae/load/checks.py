@@ -47,7 +47,6 @@ def check_files_settings(load: Load) -> None:
     """
     named = {
         "checks": bool(load.checks),
-        "metadata": load.metadata != Metadata(),
         "on_drift or drift": load.drift != Drift(),
     }
     for setting in (name for name, given in named.items() if given):

@@ -120,6 +120,13 @@ def memory() -> Iterator[Folder]:
         files.rm(root, recursive=True)
 
 
+@pytest.fixture(params=["folder", "memory"])
+def files(request: pytest.FixtureRequest) -> Folder:
+    """Each kind of target of Parquet files in turn."""
+    found: Folder = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb", "duckdb", "portable", "folder", "memory"])
 def target(request: pytest.FixtureRequest) -> Target:
     """Each kind of target in turn."""

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from daskae.errors import LoadError
-from daskae.load.base import Load, Strategy
+from daskae.load.base import Load, LoadOptions, Strategy
 from daskae.load.shape import Metadata
 
 from .building import A, B, C, build_load, shop
-from .databases import Database
+from .databases import Database, Folder
 
 NONE = Metadata(None, None, None)
 HOSTILE = Metadata('load "id"; %s', "Zeit ä`--", None)
@@ -130,7 +130,54 @@ def test_a_table_without_keys_needs_an_id(database: Database, tmp_path: Path) ->
         database.sink().preflight(replace(made, metadata=NONE))
 
 
-def test_files_always_have_all_of_them(tmp_path: Path) -> None:
-    folder = Database("parquet", str(tmp_path / "out"), "")
-    with pytest.raises(LoadError, match=r"does not take this setting(.|\n)*\[load\] metadata"):
-        folder.sink().preflight(load(tmp_path, A, NONE))
+@pytest.mark.parametrize("metadata", [NONE, HOSTILE, Metadata("_load_id", None, None)])
+def test_files_have_the_columns_asked_for(metadata: Metadata, files: Folder, tmp_path: Path) -> None:
+    for load_id in (A, B, A):
+        assert not files.sink().publish(load(tmp_path, load_id, metadata)).already_published
+        assert files.sink().publish(load(tmp_path, load_id, metadata)).already_published
+    assert list(files.rows("kpis", metadata=True)[0]) == ["metric", "value", "shop", *metadata.names]
+    assert {row["shop"] for row in files.rows("customer_metrics")} == {"a"}
+
+
+@pytest.mark.parametrize("metadata", [NONE, HOSTILE])
+@pytest.mark.parametrize("strategy", ["append", "upsert", "merge"])
+def test_files_take_every_strategy_under_other_names(
+    strategy: Strategy, metadata: Metadata, files: Folder, tmp_path: Path
+) -> None:
+    second = load(tmp_path, B, metadata, strategy, 5)
+    if strategy == "append" and metadata == NONE:
+        with pytest.raises(LoadError, match=r"an append needs the column that says which load"):
+            files.sink().preflight(second)
+        return
+    flagging = LoadOptions(on_missing="flag") if strategy == "merge" else LoadOptions()
+    files.sink().publish(load(tmp_path, A, metadata))
+    receipt = files.sink().publish(replace(second, options=flagging))
+    assert receipt.changes["customer_metrics"].inserted == (5 if strategy == "append" else 2)
+    assert files.sink().publish(replace(second, options=flagging)).already_published
+    third = replace(load(tmp_path, C, metadata, strategy, 1), options=flagging)
+    assert files.sink().publish(third).changes["customer_metrics"].flagged == (4 if strategy == "merge" else 0)
+    rows = files.rows("customer_metrics", metadata=True)
+    assert len(rows) == {"append": 9, "upsert": 5, "merge": 5}[strategy]
+    if strategy == "merge":
+        since = {row["customer_id"]: row["_inactive_since"] for row in rows if not row["_is_active"]}
+        assert since == dict.fromkeys(["C1", "C2", "C3", "C4"], "2026-03-01 12:30:00")
+
+
+@pytest.mark.parametrize("strategy", ["append", "upsert"])
+def test_files_with_another_name_are_refused_but_for_a_replace(
+    strategy: Strategy, files: Folder, tmp_path: Path
+) -> None:
+    files.sink().publish(load(tmp_path, A, Metadata(), strategy))
+    for load_id in (A, B):
+        if files.name == "memory" and load_id == A:
+            continue  # its manifest alone says that the load is there
+        with pytest.raises(LoadError, match=r"other columns than the result(.|\n)*_load_id string(.|\n)*replace"):
+            files.sink().publish(load(tmp_path, load_id, Metadata("load"), strategy))
+    assert len(files.rows("customer_metrics")) == 3
+    assert not files.sink().publish(load(tmp_path, C, Metadata("load"))).already_published
+    assert {row["load"][:1] for row in files.rows("customer_metrics")} == {"c"}
+
+
+def test_files_cannot_have_metadata_named_like_flags(files: Folder, tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"a column has a reserved name(.|\n)*\[load\] metadata, column _is_active"):
+        files.sink().preflight(load(tmp_path, A, Metadata("_is_active")))

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from daskae.arrow import to_array, to_scalar
 from daskae.load.base import FLAG_COLUMNS, Changes, Load
 from daskae.load.keys import changing_columns, several_rows_error
+from daskae.load.ledger import naive_utc
 from daskae.load.parquet.batch import Batch, Hashes, Places, hash_keys, key_frame, repeated, repeated_keys
 from daskae.load.parquet.older import Older, widen
 from daskae.load.parquet.writing import FLAG_DEFAULTS, mark_values
@@ -149,7 +150,10 @@ class Merge:
             return bool(missing.any()), table.filter(to_array(~missing))
         missing &= _frame(table, [_ACTIVE])[_ACTIVE].ne_missing(False).to_numpy()
         self.changes = replace(self.changes, flagged=self.changes.flagged + int(missing.sum()))
-        flags = {_ACTIVE: to_scalar(False, pa.bool_()), _SINCE: mark_values(self.load)["_loaded_at"]}
+        flags = {
+            _ACTIVE: to_scalar(False, pa.bool_()),
+            _SINCE: to_scalar(naive_utc(self.load.loaded_at), pa.timestamp("us")),
+        }
         return bool(missing.any()), self._mark(table, to_array(missing), flags)
 
     def _mark(self, table: pa.Table, mask: pa.Array, flags: dict[str, pa.Scalar]) -> pa.Table:

@@ -9,11 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from daskae.errors import LoadError
-from daskae.load.base import FLAG_COLUMNS, METADATA_COLUMNS, Load, TableParts
+from daskae.load.base import FLAG_COLUMNS, Load, TableParts
 from daskae.load.checks import wants_flags
 from daskae.load.parquet.writing import FLAG_DEFAULTS, file_schema
-
-_LOAD_ID = METADATA_COLUMNS[0]
 
 
 class Older:
@@ -48,16 +46,21 @@ class Older:
         """Count the rows of a file."""
         return int(self._footer(name).num_rows)
 
-    def rows_of(self, name: str, load_id: str) -> int:
-        """Count the rows of a file that came with a load."""
+    def rows_of(self, name: str, load: Load) -> int:
+        """Count the rows of a file that came with a load: all of them where its settings want no column that tells."""
+        mark, load_id = load.metadata.load_id, load.load_id
+        if mark is None:
+            return self.rows(name)
         footer = self._footer(name)
-        column = self.schema(name).get_field_index(_LOAD_ID)
+        column = self.schema(name).get_field_index(mark)
+        if column < 0:
+            return 0  # written under other settings
         bounds = [footer.row_group(number).column(column).statistics for number in range(footer.num_row_groups)]
         if not any(found.min <= load_id <= found.max for found in bounds):
             return 0
         if all(found.min == found.max for found in bounds):
             return sum(footer.row_group(i).num_rows for i, found in enumerate(bounds) if found.min == load_id)
-        return int(pc.sum(pc.equal(self.read(name, [_LOAD_ID])[_LOAD_ID], load_id)).as_py() or 0)
+        return int(pc.sum(pc.equal(self.read(name, [mark])[mark], load_id)).as_py() or 0)
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a file, or some columns of it."""
@@ -97,9 +100,9 @@ def target_schema(load: Load, parts: TableParts, older: Older, stem: str) -> pa.
         found = older.schema(name)
         flags = flags or set(FLAG_COLUMNS) <= set(found.names)
         if load.strategy != "replace":
-            _check_columns(found, parts)
+            _check_columns(found, parts, load)
         break
-    return file_schema(parts, flags)
+    return file_schema(parts, load.metadata, flags)
 
 
 def widen(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -120,8 +123,8 @@ def is_of(name: str, stem: str) -> bool:
     return name.rpartition("/")[2].startswith(f"{stem}-")
 
 
-def _check_columns(found: pa.Schema, parts: TableParts) -> None:
-    wanted = file_schema(parts)
+def _check_columns(found: pa.Schema, parts: TableParts, load: Load) -> None:
+    wanted = file_schema(parts, load.metadata)
     known = pa.schema([field for field in found if field.name not in FLAG_COLUMNS])
     if (known.names, known.types) != (wanted.names, wanted.types):
         raise LoadError(

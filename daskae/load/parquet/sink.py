@@ -147,7 +147,7 @@ class ParquetSink:
             older = _older(current, name)
             if any(older.is_damaged(file) for file in older.names):
                 return None
-            if name not in rewritten and sum(older.rows_of(file, load.load_id) for file in older.names) != rows:
+            if name not in rewritten and sum(older.rows_of(file, load) for file in older.names) != rows:
                 return None
         return self._receipt(entry, already=True)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskae.errors import LoadError
-from daskae.load.base import FLAG_COLUMNS, METADATA_COLUMNS, Changes, Load, Rejected, TableParts
+from daskae.load.base import FLAG_COLUMNS, Changes, Load, Rejected, TableParts
 from daskae.load.checks import check_files_settings, check_options, wants_flags
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, row_error
 from daskae.load.ledger import Entry, short_id
@@ -71,7 +71,7 @@ def write_table(load: Load, parts: TableParts, older: Older, first: str, scratch
     stem = first.rpartition("-")[0]
     schema = target_schema(load, parts, older, stem)
     batch = read_batch(load, parts)
-    with _Scratch(scratch / f"{stem}.arrow", schema, load.load_id) as old_rows:
+    with _Scratch(scratch / f"{stem}.arrow", schema, load) as old_rows:
         if load.strategy in ("replace", "append"):
             kept, deleted = _make_room(load, parts, older, stem, old_rows)
             new, changes = batch.places, Changes(inserted=len(batch.places), deleted=deleted)
@@ -89,7 +89,7 @@ def write_table(load: Load, parts: TableParts, older: Older, first: str, scratch
     if not kept and not written:
         put(f"{first}.parquet", pa.Table.from_batches([], schema))  # tells readers the columns
         written = {f"{first}.parquet": 0}
-    rows = sum(older.rows_of(name, load.load_id) for name in kept) + old_rows.own + len(new)
+    rows = sum(older.rows_of(name, load) for name in kept) + old_rows.own + len(new)
     changes = replace(changes, rejected=batch.left_out(NULL_KEY), duplicates=batch.left_out(DUPLICATE_KEY))
     return Written(tuple(kept), tuple(written), rows, changes, batch.rejected)
 
@@ -120,19 +120,21 @@ def check_files(load: Load) -> None:
         flags = [name for name in parts.schema.names if name.lower() in FLAG_COLUMNS]
         if wants_flags(load) and flags:
             raise LoadError("a column has a reserved name", f"table {parts.name}, column {flags[0]}")
-        file_schema(parts)
+        file_schema(parts, load.metadata)
         check_partitions(parts)
+    if flags := [name for name in load.metadata.names if name.lower() in FLAG_COLUMNS]:
+        raise LoadError("a column has a reserved name", f"[load] metadata, column {flags[0]}")
     check_options(load)
 
 
 class _Scratch:
     """Rows of old files on their way into new ones, in a file that is made with the first of them."""
 
-    def __init__(self, path: Path, schema: pa.Schema, load_id: str) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, load: Load) -> None:
         self.own = 0
-        """How many of them carry the id of the load."""
+        """How many of them carry the id of the load; all of them where there is no column for it."""
         self.schema = schema
-        self._path, self._load_id, self._rows = path, load_id, 0
+        self._path, self._load, self._rows = path, load, 0
         self._writer: pa.RecordBatchFileWriter | None = None
 
     def __enter__(self) -> "_Scratch":
@@ -149,11 +151,17 @@ class _Scratch:
             self._writer = pa.ipc.new_file(str(self._path), self.schema)
         self._writer.write_table(table)
         self._rows += table.num_rows
-        self.own += pc.sum(pc.equal(table[METADATA_COLUMNS[0]], self._load_id)).as_py() or 0
+        self.own += _count_own(table, self._load)
 
     def parts(self, table: TableParts) -> TableParts:
         """Describe the rows as a part of a table, once they are all there."""
         return replace(table, schema=self.schema, files=(self._path,) if self._writer else (), rows=self._rows)
+
+
+def _count_own(table: pa.Table, load: Load) -> int:
+    if load.metadata.load_id is None:
+        return int(table.num_rows)
+    return int(pc.sum(pc.equal(table[load.metadata.load_id], load.load_id)).as_py() or 0)
 
 
 def _make_room(
@@ -166,13 +174,13 @@ def _make_room(
         if may_be_lost(load, name, stem) and older.is_damaged(name):
             continue
         rows = older.rows(name)
-        own = rows if load.strategy == "replace" else older.rows_of(name, load.load_id)
+        own = rows if load.strategy == "replace" else older.rows_of(name, load)
         deleted += own
         if load.strategy == "replace" or (own and own == rows):
             continue
         if own:
             table = widen(older.read(name), old_rows.schema)
-            old_rows.write(table.filter(pc.not_equal(table[METADATA_COLUMNS[0]], load.load_id)))
+            old_rows.write(table.filter(pc.not_equal(table[load.metadata.load_id], load.load_id)))
         elif _fits(name, parts, older, old_rows.schema):
             kept.append(name)
         else:

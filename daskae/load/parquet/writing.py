@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 
 from daskae.arrow import to_scalar
 from daskae.errors import LoadError
-from daskae.load.base import FLAG_COLUMNS, METADATA_COLUMNS, Load, TableParts
+from daskae.load.base import FLAG_COLUMNS, Load, TableParts
 from daskae.load.ledger import naive_utc
 from daskae.load.parquet.batch import Places
 from daskae.load.parquet.partitions import split
 from daskae.load.parts import PartRows
+from daskae.load.shape import Metadata
 
 FILE_ROWS = 262_144
 _GROUP_ROWS = 131_072
@@ -136,7 +137,9 @@ def _finished(content: Content, places: Places, schema: pa.Schema) -> pa.Table:
 def mark_values(load: Load) -> dict[str, pa.Scalar]:
     """Return what the metadata columns hold in rows that a load writes."""
     values = (load.load_id, naive_utc(load.loaded_at), load.source_rows)
-    return dict(zip(METADATA_COLUMNS, map(to_scalar, values, _METADATA_TYPES), strict=True))
+    marks = load.metadata
+    columns = zip((marks.load_id, marks.loaded_at, marks.source_rows), values, _METADATA_TYPES, strict=True)
+    return {name: to_scalar(value, kind) for name, value, kind in columns if name is not None}
 
 
 def encode(table: pa.Table, sink: Any) -> None:
@@ -158,7 +161,7 @@ def encode(table: pa.Table, sink: Any) -> None:
             writer.write_table(table.slice(start, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
 
 
-def file_schema(parts: TableParts, flags: bool = False) -> pa.Schema:
+def file_schema(parts: TableParts, metadata: Metadata, flags: bool = False) -> pa.Schema:
     """Return the schema of the files of a table: plain types, no metadata, the metadata columns last.
 
     With ``flags`` there are two more for rows that left the source.
@@ -169,7 +172,8 @@ def file_schema(parts: TableParts, flags: bool = False) -> pa.Schema:
         When a column has a type that common readers of Parquet do not share.
     """
     plain = [pa.field(field.name, _plain(field, parts.name), field.nullable) for field in parts.schema]
-    marks = [*zip(METADATA_COLUMNS, _METADATA_TYPES, strict=True)]
+    names = (metadata.load_id, metadata.loaded_at, metadata.source_rows)
+    marks = [(name, kind) for name, kind in zip(names, _METADATA_TYPES, strict=True) if name is not None]
     marks += [(name, value.type) for name, value in FLAG_DEFAULTS.items()] if flags else []
     return pa.schema([*plain, *(pa.field(name, kind) for name, kind in marks)])
 
