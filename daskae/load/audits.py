@@ -53,7 +53,7 @@ class Verdict:
 
     check: LoadCheck
     message: str
-    """What is wrong; empty when nothing is."""
+    """What is wrong, after the name of the check; empty when nothing is."""
     rows: int = 0
     """Rows that the query returned, where each is a fault."""
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-from daskae.load.audits import LoadCheck
+from daskae.load.audits import LoadCheck, Verdict
 from daskae.load.shape import Drift, Metadata
 
 Strategy = Literal["replace", "append", "upsert", "merge"]
@@ -91,7 +91,7 @@ class Load:
     drift: Drift = field(default_factory=Drift)
     metadata: Metadata = field(default_factory=Metadata)
     checks: tuple[LoadCheck, ...] = ()
-    """Run before anything becomes visible, in databases only."""
+    """Run before anything becomes visible."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,13 @@ class Receipt:
     rejected: tuple[Rejected, ...] = ()
     seconds: float = 0.0
     """Time the publish took."""
-    warnings: tuple[str, ...] = ()
-    """Checks that failed and do not block."""
+    checks: tuple[Verdict, ...] = ()
+    """How each check went; none where the load was there already."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong by checks that do not block."""
+        return tuple(verdict.message for verdict in self.checks if verdict.message)
 
 
 class Sink(Protocol):

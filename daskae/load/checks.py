@@ -46,7 +46,6 @@ def check_files_settings(load: Load) -> None:
         Naming the first of them.
     """
     named = {
-        "checks": bool(load.checks),
         "on_drift or drift": load.drift != Drift(),
     }
     for setting in (name for name, given in named.items() if given):

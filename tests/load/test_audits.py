@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from daskae.errors import DaskaeError, GateError, LoadError, SettingsError
+from daskae.errors import DaskaeError, GateError, SettingsError
 from daskae.load.audits import LoadCheck, resolve_checks
 from daskae.load.base import Load, Strategy
 from daskae.load.sql.audit import CheckedTable
@@ -211,9 +211,3 @@ def test_hostile_names_in_checks_are_quoted(database: Database, tmp_path: Path) 
 def test_checks_that_cannot_be_meant_are_refused(checks: list[LoadCheck], text: str) -> None:
     with pytest.raises(SettingsError, match=text):
         resolve_checks(checks, ["a", "b"])
-
-
-def test_files_take_no_checks(tmp_path: Path) -> None:
-    folder = Database("parquet", str(tmp_path / "out"), "")
-    with pytest.raises(LoadError, match=r"does not take this setting(.|\n)*\[load\] checks"):
-        folder.sink().preflight(load(tmp_path, A, 3, LOST))

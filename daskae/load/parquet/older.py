@@ -81,7 +81,10 @@ class Older:
                 yield file
         except (pa.ArrowInvalid, FileNotFoundError) as error:
             raise LoadError(
-                "a file in the target is damaged", where=name, got=str(error), hint="use the strategy replace"
+                "a file in the target is damaged",
+                where=name,
+                got=str(error),
+                hint="use the strategy replace, without checks that would read it",
             ) from error
 
 

@@ -23,21 +23,23 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from daskae.errors import DaskaeError, LoadError
+from daskae.errors import DaskaeError, GateError, LoadError
 from daskae.faults import crash_point
-from daskae.load.base import Load, Receipt, Rejected, TableParts
+from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id
+from daskae.load.parquet.batch import Batch, read_batch
+from daskae.load.parquet.checking import Target, run_checks, try_checks
 from daskae.load.parquet.older import Older, target_schema
 from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
 from daskae.load.parquet.writing import encode
@@ -91,7 +93,7 @@ class RemoteParquetSink:
             manifest = self._read_manifest()
             if receipt := self._find_receipt(manifest, load):
                 return receipt
-            self._check_tables(manifest, load)
+            try_checks(load, self._check_tables(manifest, load))
         return None
 
     def publish(self, load: Load) -> Receipt:
@@ -100,42 +102,56 @@ class RemoteParquetSink:
         check_files(load)
         with self._translated():
             manifest = self._read_manifest()
-            self._check_tables(manifest, load)
+            targets = self._check_tables(manifest, load)
             self._remove_unlisted(manifest, load)
             if receipt := self._find_receipt(manifest, load):
                 return receipt
-            return self._publish(load, manifest)
+            try:
+                return self._publish(load, manifest, targets)
+            except GateError:
+                self._remove_unlisted(manifest, load)
+                raise
 
-    def _publish(self, load: Load, before: Manifest) -> Receipt:
+    def _publish(self, load: Load, before: Manifest, targets: Mapping[str, Target]) -> Receipt:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
+        batches = {parts.name: read_batch(load, parts) for parts in load.tables}
+        verdicts = run_checks(load, "before", targets, batches)
+        first = first_file(load, before.loads)
         with tempfile.TemporaryDirectory(prefix="daskae-") as scratch:
-            written = {parts.name: self._write(load, parts, before, Path(scratch)) for parts in load.tables}
-        *others, entry = add_entry(before.loads, load)
-        entry = entry_of(entry, written, started_at)
+            written = {
+                name: self._write(load, batch, targets[name], first, Path(scratch)) for name, batch in batches.items()
+            }
         names = {name: [*table.kept, *table.written] for name, table in written.items()}
+        after = {name: replace(target, older=self._older(names[name], name)) for name, target in targets.items()}
+        verdicts += run_checks(load, "after", after, batches)
+        *others, entry = add_entry(before.loads, load)
+        entry = entry_of(entry, written, started_at, verdicts)
         fresh = Manifest([*others, entry], {**before.tables, **names})
         crash_point("remote.written")
         self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
         crash_point("remote.published")
         self._remove_unlisted(fresh, load)
         rejected = tuple(found for table in written.values() for found in table.rejected)
-        return self._receipt(entry, False, rejected, time.monotonic() - began)
+        receipt = self._receipt(entry, False, rejected, time.monotonic() - began)
+        return replace(receipt, checks=tuple(verdicts))
 
-    def _write(self, load: Load, parts: TableParts, before: Manifest, scratch: Path) -> Written:
+    def _write(self, load: Load, batch: Batch, target: Target, first: str, scratch: Path) -> Written:
         def put(name: str, table: pa.Table) -> None:
             buffer = pa.BufferOutputStream()
             encode(table, buffer)
-            path = self._path(parts.name, name)
+            path = self._path(batch.parts.name, name)
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._files.pipe_file(path, buffer.getvalue().to_pybytes())
             crash_point("remote.writing")
 
-        return write_table(load, parts, self._older(before, parts.name), first_file(load, before.loads), scratch, put)
+        return write_table(load, batch, target, first, scratch, put)
 
-    def _older(self, manifest: Manifest, table: str) -> Older:
-        return Older(manifest.tables.get(table, []), lambda name: self._files.open(self._path(table, name)))
+    def _older(self, names: Sequence[str], table: str) -> Older:
+        return Older(names, lambda name: self._files.open(self._path(table, name)))
 
-    def _check_tables(self, manifest: Manifest, load: Load) -> None:
+    def _check_tables(self, manifest: Manifest, load: Load) -> dict[str, Target]:
+        stem = short_id(load.load_id, manifest.loads)
+        targets = {}
         for parts in load.tables:
             if foreign := [name for name in self._list(parts.name) if not _OWN_FILE.fullmatch(name)]:
                 raise LoadError(
@@ -144,8 +160,9 @@ class RemoteParquetSink:
                     got=", ".join(sorted(foreign)[:5]),
                     hint="move it away, or choose another target",
                 )
-            stem = short_id(load.load_id, manifest.loads)
-            target_schema(load, parts, self._older(manifest, parts.name), stem)
+            older = self._older(manifest.tables.get(parts.name, []), parts.name)
+            targets[parts.name] = Target(older, target_schema(load, parts, older, stem))
+        return targets
 
     def _remove_unlisted(self, manifest: Manifest, load: Load) -> None:
         """Remove files of the load's tables that the manifest does not name: replaced ones, and those of dead runs."""

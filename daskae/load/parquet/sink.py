@@ -24,8 +24,9 @@ old snapshot for some seconds). Object stores have their own sink, :mod:`.remote
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,11 +34,13 @@ import pyarrow as pa
 
 from daskae.errors import LoadError
 from daskae.faults import crash_point
-from daskae.load.base import Load, Receipt, Rejected, TableParts
+from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import translated
 from daskae.load.ledger import Entry, add_entry, find_held, iso_text, rewritten_since, short_id
 from daskae.load.lock import publisher_lock
+from daskae.load.parquet.batch import Batch, read_batch
+from daskae.load.parquet.checking import Target, run_checks, try_checks
 from daskae.load.parquet.older import Older, target_schema
 from daskae.load.parquet.snapshots import (
     LEDGER,
@@ -78,7 +81,7 @@ class ParquetSink:
             current = self._snapshots.current()
             if receipt := self._find_receipt(current, load):
                 return receipt
-            self._check_tables(current, load)
+            try_checks(load, self._check_tables(current, load))
         return None
 
     def publish(self, load: Load) -> Receipt:
@@ -92,20 +95,23 @@ class ParquetSink:
                 current = self._snapshots.current()
                 if receipt := self._find_receipt(current, load):
                     return receipt
-                self._check_tables(current, load)
-                return self._publish(load, current)
+                return self._publish(load, current, self._check_tables(current, load))
 
-    def _publish(self, load: Load, current: Path | None) -> Receipt:
+    def _publish(self, load: Load, current: Path | None, targets: Mapping[str, Target]) -> Receipt:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
         entries = _read_ledger(current)
         first = first_file(load, entries)
+        batches = {parts.name: read_batch(load, parts) for parts in load.tables}
+        verdicts = run_checks(load, "before", targets, batches)
         folder = self._snapshots.start(short_id(load.load_id, entries))
         try:
             crash_point("parquet.started")
             carry_over_tables(current, folder, {parts.name for parts in load.tables})
-            written = {parts.name: _write(load, parts, current, folder, first) for parts in load.tables}
+            written = {name: _write(load, batch, targets[name], folder, first) for name, batch in batches.items()}
+            after = {name: replace(target, older=_older(folder, name)) for name, target in targets.items()}
+            verdicts += run_checks(load, "after", after, batches)
             *others, entry = add_entry(entries, load)
-            entry = entry_of(entry, written, started_at)
+            entry = entry_of(entry, written, started_at, verdicts)
             _write_ledger(folder, [*others, entry])
             crash_point("parquet.written")
         except BaseException:
@@ -116,7 +122,8 @@ class ParquetSink:
         with suppress(OSError):  # the load is published; what cannot be removed is removed by the next run
             self._snapshots.sweep()
         rejected = tuple(found for table in written.values() for found in table.rejected)
-        return self._receipt(entry, False, rejected, time.monotonic() - began)
+        receipt = self._receipt(entry, False, rejected, time.monotonic() - began)
+        return replace(receipt, checks=tuple(verdicts))
 
     def _check_place(self) -> None:
         place = self._snapshots.root
@@ -129,11 +136,15 @@ class ParquetSink:
                 "the output folder cannot be written", where=str(place), hint="give write access, or choose another"
             )
 
-    def _check_tables(self, current: Path | None, load: Load) -> None:
+    def _check_tables(self, current: Path | None, load: Load) -> dict[str, Target]:
         stem = short_id(load.load_id, _read_ledger(current))
-        for parts in load.tables:
-            target_schema(load, parts, _older(current, parts.name), stem)
-        self._snapshots.check_links(parts.name for parts in load.tables)
+        olders = {parts.name: _older(current, parts.name) for parts in load.tables}
+        targets = {
+            parts.name: Target(olders[parts.name], target_schema(load, parts, olders[parts.name], stem))
+            for parts in load.tables
+        }
+        self._snapshots.check_links(targets)
+        return targets
 
     def _find_receipt(self, current: Path | None, load: Load) -> Receipt | None:
         entries = _read_ledger(current)
@@ -165,11 +176,10 @@ def _older(current: Path | None, name: str) -> Older:
     return Older(names, lambda file: nullcontext(place / file))
 
 
-def _write(load: Load, parts: TableParts, current: Path | None, folder: Path, first: str) -> Written:
-    older = _older(current, parts.name)
-    place = folder / parts.name
+def _write(load: Load, batch: Batch, target: Target, folder: Path, first: str) -> Written:
+    place = folder / batch.parts.name
     place.mkdir()
-    if parts.partition_by:
+    if batch.parts.partition_by:
         place = place / folder.name  # see the module's text
         place.mkdir()
 
@@ -180,10 +190,10 @@ def _write(load: Load, parts: TableParts, current: Path | None, folder: Path, fi
         sync(path)
         crash_point("parquet.writing")
 
-    written = write_table(load, parts, older, first, folder / SCRATCH, put)
+    written = write_table(load, batch, target, first, folder / SCRATCH, put)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     for name in written.kept:
-        with older.open_file(name) as source:
+        with target.older.open_file(name) as source:
             carry_over(source, place / name)
     return written
 

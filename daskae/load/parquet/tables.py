@@ -15,13 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskae.errors import LoadError
+from daskae.load.audits import Verdict
 from daskae.load.base import FLAG_COLUMNS, Changes, Load, Rejected, TableParts
 from daskae.load.checks import check_files_settings, check_options, wants_flags
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, row_error
 from daskae.load.ledger import Entry, short_id
-from daskae.load.parquet.batch import read_batch
+from daskae.load.parquet.batch import Batch
+from daskae.load.parquet.checking import Target, checks_of
 from daskae.load.parquet.merging import Merge
-from daskae.load.parquet.older import Older, may_be_lost, target_schema, widen
+from daskae.load.parquet.older import Older, may_be_lost, widen
 from daskae.load.parquet.partitions import check_partitions, folder_columns
 from daskae.load.parquet.writing import FILE_ROWS, Content, Put, file_schema, write_files
 from daskae.load.parts import PartRows
@@ -45,17 +47,17 @@ class Written:
     rejected: tuple[Rejected, ...]
 
 
-def write_table(load: Load, parts: TableParts, older: Older, first: str, scratch: Path, put: Put) -> Written:
+def write_table(load: Load, batch: Batch, target: Target, first: str, scratch: Path, put: Put) -> Written:
     """Apply a load to one table.
 
     Parameters
     ----------
     load : Load
         The load.
-    parts : TableParts
-        One of its tables.
-    older : Older
-        The files that are there; none of them is touched.
+    batch : Batch
+        The rows of one of its tables.
+    target : Target
+        The files that are there, none of which is touched, and the columns of those that are written.
     first : str
         Name of the first new file, without its ending.
     scratch : Path
@@ -69,8 +71,7 @@ def write_table(load: Load, parts: TableParts, older: Older, first: str, scratch
         When the table cannot take the load.
     """
     stem = first.rpartition("-")[0]
-    schema = target_schema(load, parts, older, stem)
-    batch = read_batch(load, parts)
+    parts, older, schema = batch.parts, target.older, target.schema
     with _Scratch(scratch / f"{stem}.arrow", schema, load) as old_rows:
         if load.strategy in ("replace", "append"):
             kept, deleted = _make_room(load, parts, older, stem, old_rows)
@@ -94,11 +95,12 @@ def write_table(load: Load, parts: TableParts, older: Older, first: str, scratch
     return Written(tuple(kept), tuple(written), rows, changes, batch.rejected)
 
 
-def entry_of(entry: Entry, written: Mapping[str, Written], started_at: str) -> Entry:
-    """Complete the ledger's entry of a load by what became of its tables."""
+def entry_of(entry: Entry, written: Mapping[str, Written], started_at: str, verdicts: Sequence[Verdict]) -> Entry:
+    """Complete the ledger's entry of a load by what became of its tables and checks."""
     rows = {name: table.rows for name, table in written.items()}
     changes = {name: asdict(table.changes) for name, table in written.items()}
-    return replace(entry, tables=rows, changes=changes, started_at=started_at)
+    message = "; ".join(verdict.message for verdict in verdicts if verdict.message)
+    return replace(entry, tables=rows, changes=changes, started_at=started_at, message=message)
 
 
 def check_files(load: Load) -> None:
@@ -106,10 +108,12 @@ def check_files(load: Load) -> None:
 
     Raises
     ------
-    LoadError
-        For names that cannot be those of a folder, types without a place, and options that fit no table.
+    LoadError, SettingsError
+        For names that cannot be those of a folder, types without a place, options that fit no table, and checks that
+        cannot be run over files.
     """
     check_files_settings(load)
+    checks_of(load)
     for parts in load.tables:
         if "/" in parts.name or parts.name.startswith((".", "_daskae")):
             raise LoadError(

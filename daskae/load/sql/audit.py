@@ -5,10 +5,8 @@ the database has no savepoints, functions are refused, and a check that cannot b
 starts, each query is tried out on columns without rows: a misspelt one is not found out hours later.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,8 +20,8 @@ from daskae.load.sql.dialect import Dialect, Session
 from daskae.load.sql.drift import TablePlan
 from daskae.load.sql.strategies import Pair
 from daskae.load.sql.tables import data_columns
+from daskae.load.verdicts import Found, answer, decide
 
-_KEPT_ROWS = 1000
 _SAVEPOINT = "daskae_check"
 
 
@@ -38,35 +36,16 @@ class CheckedTable:
 
 
 def run_checks(session: Session, load: Load, pairs: Sequence[Pair], at: str) -> list[Verdict]:
-    """Run the checks of one moment; return those that failed and do not block.
+    """Run the checks of one moment; see :func:`daskae.load.verdicts.decide`.
 
     Raises
     ------
     GateError
-        Naming the checks that block; the rows they found are kept beside those that are left out.
+        Naming the checks that block.
     """
     names = [parts.name for parts in load.tables]
     tables = {name: CheckedTable(pair.stage, pair.target) for name, pair in zip(names, pairs, strict=True)}
-    failed: list[Verdict] = []
-    blocking: list[tuple[Verdict, str]] = []
-    for number, check in enumerate(_checks_of(session.dialect, load, names), 1):
-        if check.at == at and (found := _judge(session, check, tables)) is not None:
-            verdict, rows = found
-            file = _keep(load, check, number, rows)
-            if check.on_failure == "block":
-                blocking.append((verdict, file))
-            else:
-                failed.append(verdict)
-    if blocking:
-        shown = ", ".join(verdict.check.name for verdict, _ in blocking)
-        files = ", ".join(file for _, file in blocking if file)
-        raise GateError(
-            f"a check of the load refuses the publish: {shown}",
-            "[[load.checks]]",
-            "; ".join(verdict.message for verdict, _ in blocking),
-            hint=f"the target is unchanged; {f'look at {files}' if files else 'mend the input or the check'}",
-        )
-    return failed
+    return decide(load, _checks_of(session.dialect, load, names), at, lambda check: _judge(session, check, tables))
 
 
 def try_checks(session: Session, load: Load, plans: Sequence[TablePlan]) -> None:
@@ -111,58 +90,53 @@ def _checks_of(dialect: Dialect, load: Load, names: Sequence[str]) -> Sequence[L
     return checks
 
 
-def _judge(
-    session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]
-) -> tuple[Verdict, Sequence[Mapping[str, Any]]] | None:
-    """Run one check; None when all is well."""
+def _judge(session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]) -> Found:
+    """Run one check."""
     connection, savepoints = session.connection, session.dialect.has_savepoints
     if savepoints:
         connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
     try:
-        message, rows, kept = _call(session, check, tables)
+        found = _call(session, check, tables)
     except sa.exc.DBAPIError as error:
-        message, rows, kept = f"the check itself failed: {_said(session.dialect, error)}", 0, []
+        found = Found(f"the check itself failed: {_said(session.dialect, error)}")
         if not savepoints:  # there is no way back to a transaction that goes on
             raise GateError(
                 "a check of the load cannot be run",
                 "[[load.checks]]",
-                mask_secrets(f"{check.name}: {message}"),
+                mask_secrets(f"{check.name}: {found.message}"),
                 hint="mend the check; the target is unchanged",
             ) from None
     except DaskaeError:
         raise
     except Exception as error:  # a function of the user's own
-        message, rows, kept = f"the check itself failed: {type(error).__name__}: {error}", 0, []
+        found = Found(f"the check itself failed: {type(error).__name__}: {error}")
     if savepoints:
         connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
         connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
-    return (Verdict(check, f"{check.name}: {mask_secrets(message)}", rows), kept) if message else None
+    return found
 
 
-def _call(
-    session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]
-) -> tuple[str, int, Sequence[Mapping[str, Any]]]:
+def _call(session: Session, check: LoadCheck, tables: Mapping[str, CheckedTable]) -> Found:
     if check.function is not None:
-        answer = check.function(session.connection, tables)
-        if answer is None or answer is True:
-            return "", 0, []
-        return (answer if isinstance(answer, str) else "" if answer else "it is not so"), 0, []
+        said = check.function(session.connection, tables)
+        if said is None or said is True:
+            return Found()
+        return Found(said if isinstance(said, str) else "" if said else "it is not so")
 
     def name(place: str, table: str) -> str:
         found = tables[table]
         return quoted_table(session.dialect, found.staged if place == "staged" else found.target)
 
     query = f"(\n{check.filled(name)}\n) AS found"
-    if check.expect == "true":
-        rows = session.connection.execute(_limited(query, 2)).all()
-        good = len(rows) == 1 and len(rows[0]) == 1 and rows[0][0] in (True, 1)
-        shown = ", ".join(str(tuple(row)) for row in rows) or "nothing"
-        return ("" if good else f"{shown} instead of a single true"), 0, []
-    count = int(session.connection.execute(_limited(query, 1, "count(*)")).scalar_one())
-    if not count:
-        return "", 0, []
-    found_rows = session.connection.execute(_limited(query, _KEPT_ROWS)).mappings()
-    return f"{count} {'row' if count == 1 else 'rows'}, where none is allowed", count, [dict(row) for row in found_rows]
+
+    def count() -> int:
+        return int(session.connection.execute(_limited(query, 1, "count(*)")).scalar_one())
+
+    def first(rows: int) -> tuple[list[str], Sequence[sa.Row[Any]]]:
+        result = session.connection.execute(_limited(query, rows))
+        return list(result.keys()), result.all()
+
+    return answer(check, count, first)
 
 
 def _limited(query: str, rows: int, columns: str = "*") -> sa.Select[Any]:
@@ -186,18 +160,6 @@ def _said(dialect: Dialect, error: sa.exc.DBAPIError) -> str:
         raise
     except LoadError as found:
         return (found.got or found.what).partition("\n")[0]
-
-
-def _keep(load: Load, check: LoadCheck, number: int, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write the rows that a check found as JSON lines; return the file."""
-    if load.rejects is None or not rows:
-        return ""
-    name = check.name if check.name.isidentifier() else str(number)
-    path: Path = load.rejects / f"check-{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return str(path)
 
 
 def _empty_tables(

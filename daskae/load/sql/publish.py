@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError, TargetBusyError
 from daskae.faults import crash_point
+from daskae.load.audits import Verdict
 from daskae.load.base import Changes, Load, Rejected
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, repeated_error, row_error, several_rows_error
 from daskae.load.ledger import Entry, add_entry, naive_utc
@@ -35,8 +36,8 @@ class Published:
 
     entry: Entry
     """The ledger's entry."""
-    warnings: tuple[str, ...]
-    """What checks that do not block had to say."""
+    checks: tuple[Verdict, ...]
+    """How the checks went."""
     rejected: tuple[Rejected, ...]
     """Rows that were left out."""
 
@@ -61,7 +62,7 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
             *before, entry = add_entry(entries, load)
             rows = {one.name: one.rows for one in moved}
             counts = {one.name: asdict(one.changes) for one in moved}
-            message = "; ".join(verdict.message for verdict in verdicts)
+            message = "; ".join(verdict.message for verdict in verdicts if verdict.message)
             entry = replace(entry, tables=rows, changes=counts, started_at=started_at, message=message)
             write_ledger(session, entries, [*before, entry])
             crash_point(f"{session.dialect.name}.uncommitted")
@@ -70,8 +71,7 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
             if one.way == "copy" and (keys := find_repeated_keys(session, one.table, one.parts)):
                 raise repeated_error(one.parts, keys) from error
         raise
-    warnings = tuple(verdict.message for verdict in verdicts)
-    return Published(entry, warnings, tuple(found for one in moved for found in one.rejected))
+    return Published(entry, tuple(verdicts), tuple(found for one in moved for found in one.rejected))
 
 
 @dataclass(frozen=True)

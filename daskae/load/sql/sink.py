@@ -105,7 +105,7 @@ class SqlSink:
         drop_stages_if_possible(session)
         receipt = self._receipt(published.entry, already=False)
         seconds = time.monotonic() - began
-        return replace(receipt, rejected=published.rejected, warnings=published.warnings, seconds=seconds)
+        return replace(receipt, rejected=published.rejected, checks=published.checks, seconds=seconds)
 
     def _move(
         self, session: Session, load: Load, plans: Sequence[TablePlan], started_at: str, shortcuts: bool = True
