@@ -53,9 +53,14 @@ class Verdict:
 
     check: LoadCheck
     message: str
-    """What is wrong, after the name of the check; empty when nothing is."""
+    """What is wrong; empty when nothing is."""
     rows: int = 0
     """Rows that the query returned, where each is a fault."""
+
+    @property
+    def said(self) -> str:
+        """The message with the name of the check; empty when nothing is wrong."""
+        return f"{self.check.name}: {self.message}" if self.message else ""
 
 
 def resolve_checks(checks: Sequence[LoadCheck], tables: Collection[str]) -> tuple[LoadCheck, ...]:

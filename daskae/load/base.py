@@ -147,7 +147,7 @@ class Receipt:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is wrong by checks that do not block."""
-        return tuple(verdict.message for verdict in self.checks if verdict.message)
+        return tuple(verdict.said for verdict in self.checks if verdict.message)
 
 
 class Sink(Protocol):

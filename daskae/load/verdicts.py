@@ -66,8 +66,7 @@ def decide(
     for number, check in enumerate(checks, 1):
         if check.at == at:
             found = judge(check)
-            message = f"{check.name}: {mask_secrets(found.message)}" if found.message else ""
-            verdicts.append(Verdict(check, message, found.rows))
+            verdicts.append(Verdict(check, mask_secrets(found.message), found.rows))
             file = _keep(load, check, number, found.kept)
             files += [file] if file and check.on_failure == "block" else []
     if blocking := [verdict for verdict in verdicts if verdict.message and verdict.check.on_failure == "block"]:
@@ -75,7 +74,7 @@ def decide(
         raise GateError(
             f"a check of the load refuses the publish: {', '.join(verdict.check.name for verdict in blocking)}",
             "[[load.checks]]",
-            "; ".join(verdict.message for verdict in blocking),
+            "; ".join(verdict.said for verdict in blocking),
             hint=f"the target is unchanged; {look}",
         )
     return verdicts

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from daskae.hashing import digest_texts
+from daskae.load.audits import LoadCheck
+from daskae.load.base import Receipt
 from daskae.partition import Segment
 from daskae.run.context import RunContext
 from daskae.run.history import manifests
@@ -18,6 +20,8 @@ from daskae.validate.states import RuleState, first_samples, merge_states, moved
 
 STEP = "step"
 """Kind of the outcome of a step."""
+LOAD_CHECK = "load_check"
+"""Kind of the outcome of a check of the load, which is not among ``validation_results``: those are what is loaded."""
 
 
 def contract_reasons(spec: Spec) -> list[str]:
@@ -73,6 +77,26 @@ def step_rejections(steps: Iterable[StepOutcome]) -> tuple[RuleOutcome, ...]:
             RuleOutcome(
                 step.name, "info", False, step.rows_in, rejected, message, details, STEP, "failed", step.tags,
                 step.description, step.seconds,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def check_outcomes(checks: Iterable[LoadCheck], receipt: Receipt) -> tuple[RuleOutcome, ...]:
+    """Return an outcome for each check of the load; where the target held the load already, none was run."""
+    verdicts = {verdict.check.name: verdict for verdict in receipt.checks}
+    found = []
+    for check in checks:
+        verdict = verdicts.get(check.name)
+        status = "skipped" if verdict is None else "failed" if verdict.message else "passed"
+        message = verdict.message if verdict is not None else "the target held this load already"
+        found.append(
+            RuleOutcome(
+                check.name, "warning" if check.on_failure == "warn" else "error", status != "failed",
+                # What a query looks at is not known, only what it finds.
+                0, verdict.rows if verdict is not None else 0, message,
+                {"kind": LOAD_CHECK, "status": status, "on_failure": check.on_failure, "at": check.at},
+                LOAD_CHECK, status,
             )
         )  # fmt: skip
     return tuple(found)

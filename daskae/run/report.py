@@ -24,8 +24,9 @@ from daskae.report.data import (
 )
 from daskae.run.context import RunContext
 from daskae.run.gate import Outcome
-from daskae.run.outcomes import data_id
+from daskae.run.outcomes import check_outcomes, data_id
 from daskae.run.plan import Plan
+from daskae.run.publish import load_checks
 from daskae.run.record import without_secrets
 from daskae.run.tables import key_figures
 from daskae.summary import RowCounts, RunSummary, TableOutcome
@@ -70,7 +71,7 @@ def summarize(plan: Plan, outcome: Outcome, receipt: Receipt, context: RunContex
         load_id=receipt.load_id,
         already_published=receipt.already_published,
         corrected_rows=context.corrected,
-        rules=outcome.rules,
+        rules=(*outcome.rules, *check_outcomes(load_checks(context), receipt)),
         steps=context.step_outcomes,
         skipped_rules=plan.spec.skipped_rules,
         data_id=data_id(plan.source.segments),

@@ -1,6 +1,7 @@
 """The settings of a load, as a user gives them to the command: dry run, drift, metadata, checks, and the history."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,34 @@ def test_a_check_refuses_the_publish_with_exit_code_4(run: Run, database: Databa
     code, text, _ = run(SECOND, CHECK + 'on_failure = "warn"', "--json")
     assert (code, json.loads(text)["status"]) == (0, "done")
     assert len(database.rows("customer_metrics")) == 2
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_a_check_that_warns_is_told_like_a_rule(
+    files: bool, run: Run, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = str(tmp_path / "out") if files else database.url
+    warn = f'{CHECK}on_failure = "warn"'
+    for orders, passed in ((FIRST, True), (SECOND, False)):
+        code, text, _ = run(orders, warn, "--json", to=to)
+        document = json.loads(text)
+        (rule,) = [rule for rule in document["rules"] if rule["kind"] == "load_check"]
+        assert (code, rule["rule_name"], rule["severity"]) == (0, "revenue_does_not_fall", "warning")
+        assert (rule["passed"], rule["status"]) == (passed, "passed" if passed else "failed")
+    assert re.fullmatch(r"\((False|0),\) instead of a single true", rule["message"])
+    assert document["validation"]["warning_rules"] == ["revenue_does_not_fall"]
+    assert json.loads((Path(document["run_dir"]) / "manifest.json").read_text())["rules"] == document["rules"]
+    assert rule["message"] in Path(document["report"]).read_text()
+
+    (rule,) = json.loads(run(SECOND, warn, "--json", to=to)[1])["rules"]
+    assert (rule["status"], rule["passed"], rule["message"]) == ("skipped", True, "the target held this load already")
+
+    (tmp_path / "orders.csv").write_text(HEAD + "1,C1,2024-01-05,0.50\n")
+    places = ["--config", str(tmp_path / "job.toml"), "--work-dir", str(tmp_path / "work"), "--to", to]
+    assert main([str(tmp_path / "orders.csv"), *places]) == 0
+    told = capsys.readouterr().out
+    assert "0 of 1 passed, 1 warning" in told
+    assert re.search(r"✗ revenue_does_not_fall  warning: \((False|0),\) instead of a single true", told)
 
 
 def test_a_check_in_python_sees_both_tables(run: Run, database: Database) -> None:

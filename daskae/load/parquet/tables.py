@@ -99,7 +99,7 @@ def entry_of(entry: Entry, written: Mapping[str, Written], started_at: str, verd
     """Complete the ledger's entry of a load by what became of its tables and checks."""
     rows = {name: table.rows for name, table in written.items()}
     changes = {name: asdict(table.changes) for name, table in written.items()}
-    message = "; ".join(verdict.message for verdict in verdicts if verdict.message)
+    message = "; ".join(verdict.said for verdict in verdicts if verdict.message)
     return replace(entry, tables=rows, changes=changes, started_at=started_at, message=message)
 
 

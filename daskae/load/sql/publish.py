@@ -62,7 +62,7 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
             *before, entry = add_entry(entries, load)
             rows = {one.name: one.rows for one in moved}
             counts = {one.name: asdict(one.changes) for one in moved}
-            message = "; ".join(verdict.message for verdict in verdicts if verdict.message)
+            message = "; ".join(verdict.said for verdict in verdicts if verdict.message)
             entry = replace(entry, tables=rows, changes=counts, started_at=started_at, message=message)
             write_ledger(session, entries, [*before, entry])
             crash_point(f"{session.dialect.name}.uncommitted")
