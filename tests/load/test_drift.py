@@ -328,6 +328,7 @@ def test_columns_that_hold_more_than_the_result_stay_as_they_are(database: Datab
     ("found", "wanted", "wider"),
     [
         ("smallint", "BIGINT", "BIGINT"), ("integer", "NUMERIC(38, 4)", "NUMERIC(38, 4)"),
+        ("numeric(5,-2)", "BIGINT", "NUMERIC(19, 0)"),
         ("numeric(20,6)", "NUMERIC(38, 4)", "NUMERIC(40, 6)"), ("numeric(10,2)", "BIGINT", "NUMERIC(21, 2)"),
         ("bigint", "NUMERIC(38, 30)", "NUMERIC(49, 30)"), ("real", "DOUBLE PRECISION", "DOUBLE PRECISION"),
         ("text", "DOUBLE PRECISION", None), ("numeric(1000,2)", "NUMERIC(38, 4)", None), ("date", "TEXT", None),

@@ -1,11 +1,10 @@
 """What a DuckDB database says of its tables."""
 
-import re
-
 import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
+from daskae.load.sql.digits import digits_of, holds
 
 _HERE = "database_name = current_database() AND schema_name = current_schema()"
 _OTHERS = f"SELECT view_name FROM duckdb_views() WHERE {_HERE} AND lower(view_name) = lower(?) AND NOT internal"
@@ -13,7 +12,6 @@ _TABLE = f"SELECT table_name FROM duckdb_tables() WHERE {_HERE} AND lower(table_
 _COLUMNS = f"""SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL AS required, is_generated
     FROM duckdb_columns() WHERE {_HERE} AND table_name = ? ORDER BY column_index"""
 _STAGES = f"SELECT table_name FROM duckdb_tables() WHERE {_HERE} AND starts_with(table_name, ?)"
-_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 def find_table(connection: sa.Connection, name: str) -> Existing | None:
@@ -42,8 +40,4 @@ def find_stages(connection: sa.Connection) -> list[str]:
 
 def accepts(found: str, wanted: str) -> bool:
     """Tell whether a column of one type can hold every value of another one."""
-    ours, theirs = _DECIMAL.fullmatch(wanted), _DECIMAL.fullmatch(found)
-    if ours and theirs:
-        digits, scale, room, places = int(ours[1]), int(ours[2]), int(theirs[1]), int(theirs[2])
-        return places >= scale and room - places >= digits - scale
-    return found == wanted
+    return found == wanted or holds(digits_of(found, {}), digits_of(wanted, {}))

@@ -19,13 +19,15 @@ import sqlalchemy as sa
 from daskae.load.base import TableParts
 from daskae.load.failures import mask_secrets
 from daskae.load.lock import publisher_lock
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.drift import Widening
 from daskae.load.sql.duckdb import catalog
 from daskae.load.sql.duckdb.copying import copy_rows
 from daskae.load.sql.duckdb.engine import DuckdbEngine
 from daskae.load.sql.duckdb.failures import duckdb_translated
 from daskae.load.sql.duckdb.session import connect, transaction
 from daskae.load.sql.duckdb.values import TYPES
+from daskae.load.sql.duckdb.widening import widen
 from daskae.load.sql.files import check_database_file
 
 
@@ -124,6 +126,12 @@ class DuckdbDialect:
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
         """Take every type that holds all values of the wanted one."""
         return catalog.accepts(found, wanted.compile(self.compiler))
+
+    def widen(
+        self, session: Session, table: Existing, column: FoundColumn, wanted: sa.types.TypeEngine[Any]
+    ) -> Widening | None:
+        """Alter the type, where nothing depends on it."""
+        return widen(session, table, column, wanted.compile(self.compiler))
 
     def find_table(self, session: Session, name: str) -> Existing | None:
         """Look into ``duckdb_tables()``."""

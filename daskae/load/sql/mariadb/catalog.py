@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
+from daskae.load.sql.digits import digits_of, holds
 
 # The catalogue compares names without regard to case, also where tables are told apart by it.
 _TABLE = """SELECT table_name AS name, table_type AS kind, @@lower_case_table_names AS folds
@@ -24,7 +25,6 @@ _INDEX = """SELECT column_name FROM information_schema.statistics WHERE table_sc
     AND table_name = :table AND CAST(table_name AS BINARY) = CAST(:table AS BINARY)
     AND index_name = :index AND non_unique = 0 AND sub_part IS NULL ORDER BY seq_in_index"""
 
-_DECIMAL = re.compile(r"(?:decimal|numeric)\((\d+), ?(\d+)\)")
 _TEXT = re.compile(r"(longtext|varchar\((\d+)\)) collate (\S+)")
 _SAME = {"bool": "tinyint(1)", "bigint": "bigint(20)"}  # MariaDB shows a width, MySQL shows none but for booleans
 
@@ -67,10 +67,8 @@ def index_columns(connection: sa.Connection, table: str, index: str) -> list[str
 def accepts(found: str, wanted: str) -> bool:
     """Tell whether a column of one type can hold every value of another one, and compares texts by code points."""
     found, wanted = found.lower(), wanted.lower()
-    ours, theirs = _DECIMAL.fullmatch(wanted), _DECIMAL.fullmatch(found)
-    if ours and theirs:
-        digits, scale, room, places = int(ours[1]), int(ours[2]), int(theirs[1]), int(theirs[2])
-        return places >= scale and room - places >= digits - scale
+    if holds(digits_of(found, {}), digits_of(wanted, {})):
+        return True
     ours, theirs = _TEXT.fullmatch(wanted), _TEXT.fullmatch(found)
     if ours and theirs:
         indexable = theirs[2] is not None or ours[2] is None  # a text that is too long is refused, not cut

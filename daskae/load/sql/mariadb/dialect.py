@@ -20,12 +20,14 @@ from sqlalchemy.dialects import mysql
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
 from daskae.load.failures import mask_secrets
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.drift import Widening
 from daskae.load.sql.mariadb import catalog
 from daskae.load.sql.mariadb.copying import copy_rows
 from daskae.load.sql.mariadb.failures import is_lost, mariadb_translated
 from daskae.load.sql.mariadb.session import connect, publisher_lock, transaction
 from daskae.load.sql.mariadb.values import sql_type
+from daskae.load.sql.mariadb.widening import widen
 
 _NAME_LENGTH = 64
 _INDEX_PREFIX = "_daskae_key_"
@@ -148,6 +150,12 @@ class MariadbDialect:
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
         """Take every type that holds all values of the wanted one and compares them alike."""
         return catalog.accepts(found, wanted.compile(self.compiler))
+
+    def widen(
+        self, session: Session, table: Existing, column: FoundColumn, wanted: sa.types.TypeEngine[Any]
+    ) -> Widening | None:
+        """Alter the type, where nothing depends on it."""
+        return widen(session, table, column, wanted.compile(self.compiler))
 
     def find_table(self, session: Session, name: str) -> Existing | None:
         """Look into ``information_schema``."""

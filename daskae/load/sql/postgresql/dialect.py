@@ -16,6 +16,7 @@ from daskae.load.base import Load, TableParts
 from daskae.load.failures import mask_secrets
 from daskae.load.sql.ddl import quoted_name, quoted_table
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.digits import has_beyond
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
 from daskae.load.sql.postgresql.copying import copy_rows, defaults
@@ -136,7 +137,8 @@ class PostgresqlDialect:
             return None
         obstacle = catalog.find_obstacle(session.connection, str(session.schema), table.name, column.name)
         name, quoted = quoted_table(self, session.table(table.name)), quoted_name(self, column.name)
-        if column.type == "bigint" and kind == "DOUBLE PRECISION" and _has_beyond(session, table.name, column.name):
+        large = (column.type, kind) == ("bigint", "DOUBLE PRECISION")
+        if large and has_beyond(session, table.name, column.name, LARGEST_WHOLE):
             obstacle = f"it holds whole numbers beyond {LARGEST_WHOLE}"
         return Widening(kind, (f"ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {kind}",), obstacle)
 
@@ -198,9 +200,3 @@ class PostgresqlDialect:
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Let the planner know how many rows there are; no index is needed to hash them."""
         session.connection.exec_driver_sql(f"ANALYZE {self.compiler.identifier_preparer.format_table(stage)}")
-
-
-def _has_beyond(session: Session, table: str, column: str) -> bool:
-    found = session.table(table, sa.Column(column, sa.BigInteger, quote=True))
-    outside = ~found.c[column].between(-LARGEST_WHOLE, LARGEST_WHOLE)
-    return session.connection.execute(sa.select(1).select_from(found).where(outside).limit(1)).first() is not None

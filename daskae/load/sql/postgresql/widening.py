@@ -2,7 +2,8 @@
 
 import re
 
-_NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?", re.IGNORECASE)
+from daskae.load.sql.digits import digits_of, holds, wider_decimal
+
 _TEXTS = ("text", "character varying")
 _DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 _MOST_DIGITS = 1000
@@ -13,16 +14,15 @@ _TIMES = ("timestamp without time zone", "timestamp")
 
 def accepts(found: str, wanted: str) -> bool:
     """Tell whether a column of one type can hold every value of another one."""
-    found, wanted = found.lower(), wanted.lower().replace(", ", ",")
+    found, wanted = found.lower(), wanted.lower()
     if wanted == "text":
         return found in _TEXTS
     if wanted in _TIMES:
         return found in _TIMES
-    if theirs := _NUMERIC.fullmatch(found):
-        if theirs[1] is None:
-            return wanted in _DIGITS or _NUMERIC.fullmatch(wanted) is not None
-        ours = _digits(wanted)
-        return ours is not None and int(theirs[2]) >= ours[1] and int(theirs[1]) - int(theirs[2]) >= ours[0]
+    if found == "numeric":
+        return digits_of(wanted, _DIGITS) is not None
+    if found.startswith("numeric"):
+        return holds(digits_of(found, _DIGITS), digits_of(wanted, _DIGITS))
     return found == wanted
 
 
@@ -31,7 +31,7 @@ def wider_type(found: str, wanted: str) -> str | None:
 
     A ``bigint`` can become ``double precision`` only where all its values are within :data:`LARGEST_WHOLE`.
     """
-    found, wanted = found.lower(), wanted.lower().replace(", ", ",")
+    found, wanted = found.lower(), wanted.lower()
     if wanted == "text":
         return "TEXT" if found.startswith("character varying") else None
     if wanted in _TIMES:
@@ -41,18 +41,4 @@ def wider_type(found: str, wanted: str) -> str | None:
         return "BIGINT"
     if wanted == "double precision":
         return "DOUBLE PRECISION" if found in ("real", *_DIGITS) else None
-    ours, theirs = _digits(wanted), _digits(found)
-    if ours is None or theirs is None:
-        return None
-    room, scale = max(ours[0], theirs[0]), max(ours[1], theirs[1])
-    return f"NUMERIC({room + scale}, {scale})" if room + scale <= _MOST_DIGITS else None
-
-
-def _digits(kind: str) -> tuple[int, int] | None:
-    """Return how many digits a type has before and after the point."""
-    if kind in _DIGITS:
-        return _DIGITS[kind], 0
-    found = _NUMERIC.fullmatch(kind)
-    if found is None or found[1] is None:
-        return None
-    return int(found[1]) - int(found[2]), max(0, int(found[2]))
+    return wider_decimal(digits_of(wanted, _DIGITS), digits_of(found, _DIGITS), _MOST_DIGITS)
