@@ -43,7 +43,7 @@ def mariadb_url() -> Iterator[str]:
         pytest.skip(reason)
     else:
         with mariadb_server() as server:
-            yield server
+            yield server.url
 
 
 @pytest.fixture

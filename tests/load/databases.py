@@ -113,12 +113,14 @@ def plain_value(value: object, zero: str = "") -> object:
 def database_of_its_own(url: str, name: str) -> Iterator[Database]:
     """Make an empty database on a MariaDB server, and drop it afterwards."""
     server = sa.make_url(url).set(database=None)
+    # The server may have been killed in between, so each step has a connection of its own.
     engine = sa.create_engine(server.set(drivername="mysql+pymysql"), poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET latin1")
-        mine = server.set(database=name)
-        plain = mine.set(drivername="mysql+pymysql", query={"charset": "utf8mb4"})
-        yield Database("mariadb", *(found.render_as_string(hide_password=False) for found in (mine, plain)))
+    mine = server.set(database=name)
+    plain = mine.set(drivername="mysql+pymysql", query={"charset": "utf8mb4"})
+    yield Database("mariadb", *(found.render_as_string(hide_password=False) for found in (mine, plain)))
+    with engine.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name}")
 
 

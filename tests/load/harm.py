@@ -21,6 +21,7 @@ from daskae.load.base import FLAG_COLUMNS, Load, LoadOptions, Sink, Strategy
 
 from .building import A, B, build_load, shop
 from .databases import Database, Folder, Target, database_of_its_own, schema_of_its_own
+from .mariadb_server import MariadbServer
 from .processes import StoppedPublish
 from .proxy import CuttingProxy, cutting_proxy
 from .server import Server
@@ -37,7 +38,7 @@ class Site:
     target: Target
     url: str
     """What the disturbed publish gets; it may lead through a proxy."""
-    server: Server | None = None
+    server: Server | MariadbServer | None = None
     proxy: CuttingProxy | None = None
 
     def sink(self) -> Sink:
@@ -101,14 +102,14 @@ def postgresql_site(server: Server) -> Iterator[Site]:
 
 
 @contextmanager
-def mariadb_site(url: str) -> Iterator[Site]:
-    """A database, and a proxy in front of it."""
-    server = sa.make_url(url)
+def mariadb_site(url: str, server: MariadbServer | None = None) -> Iterator[Site]:
+    """A database, and a proxy in front of it; the server too, where it may be killed."""
+    place = sa.make_url(url)
     with (
         database_of_its_own(url, f"daskae_faults_{os.getpid()}_{next(_numbers)}") as database,
-        cutting_proxy(str(server.host), int(server.port or 3306)) as proxy,
+        cutting_proxy(str(place.host), int(place.port or 3306)) as proxy,
     ):
-        yield Site(database, through(database, proxy), proxy=proxy)
+        yield Site(database, through(database, proxy), server, proxy)
 
 
 def through(database: Database, proxy: CuttingProxy) -> str:

@@ -20,7 +20,7 @@ _SETTINGS = {
     "bind-address": "127.0.0.1",
     "character-set-server": "latin1",  # what is stored must not hang on it
     "innodb-buffer-pool-size": "64M",
-    "innodb-flush-log-at-trx-commit": "0",
+    "innodb-flush-log-at-trx-commit": "2",  # what is committed outlives the server, though not the machine
     "innodb-log-file-size": "32M",
     "performance-schema": "OFF",
 }
@@ -35,34 +35,74 @@ def why_not() -> str:
     return f"there is no {' and no '.join(missing)}: apt-get install mariadb-server" if missing else ""
 
 
-@contextmanager
-def mariadb_server() -> Iterator[str]:
-    """Run a server on a free port of the loopback address; yield its URL, without a database's name."""
-    folder = Path(tempfile.mkdtemp(prefix="daskae-mariadb-", dir=_place()))
-    process = None
-    try:
-        who = other_user(folder)
-        name = pwd.getpwuid(who["user"]).pw_name if who else getpass.getuser()
-        data = folder / "data"
-        make = [str(_program("mariadb-install-db")), "--no-defaults", f"--datadir={data}", f"--user={name}"]
+class MariadbServer:
+    """A server on a free port of the loopback address, that can be killed and started again on the same data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._who = folder, other_user(folder)
+        name = pwd.getpwuid(self._who["user"]).pw_name if self._who else getpass.getuser()
+        make = [str(_program("mariadb-install-db")), "--no-defaults", f"--datadir={folder / 'data'}", f"--user={name}"]
         make += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **who)
-        port = free_port()
-        first = folder / "first.sql"
-        first.write_text(
-            f"CREATE USER {_USER}@'127.0.0.1' IDENTIFIED BY '{_PASSWORD}';\n"
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **self._who)
+        (folder / "first.sql").write_text(
+            f"CREATE USER IF NOT EXISTS {_USER}@'127.0.0.1' IDENTIFIED BY '{_PASSWORD}';\n"
             f"GRANT ALL ON *.* TO {_USER}@'127.0.0.1' WITH GRANT OPTION;\n"
         )
-        serve = [str(_program("mariadbd")), "--no-defaults", f"--datadir={data}", f"--port={port}"]
-        serve += [f"--socket={folder / 'socket'}", f"--pid-file={folder / 'pid'}", f"--init-file={first}"]
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its URL, without a database's name."""
+        return f"mariadb://{_USER}:{_PASSWORD}@127.0.0.1:{self._port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._port
+
+    def start(self) -> None:
+        """Start it, after a crash too, and wait until it answers."""
+        folder = self._folder
+        serve = [str(_program("mariadbd")), "--no-defaults", f"--datadir={folder / 'data'}", f"--port={self._port}"]
+        serve += [
+            f"--socket={folder / 'socket'}",
+            f"--pid-file={folder / 'pid'}",
+            f"--init-file={folder / 'first.sql'}",
+        ]
         serve += ["--skip-name-resolve", *(f"--{name}={value}" for name, value in _SETTINGS.items())]
-        process = subprocess.Popen(serve, stderr=subprocess.DEVNULL, cwd="/", **who)
-        _await(port, process)
-        yield f"mariadb://{_USER}:{_PASSWORD}@127.0.0.1:{port}"
+        self._process = subprocess.Popen(serve, stderr=subprocess.DEVNULL, cwd="/", **self._who)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        assert self._process is not None
+        _await(self._port, self._process)
+
+    def kill(self) -> None:
+        """Kill it at once, by SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(120)
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(120)
+
+
+@contextmanager
+def mariadb_server() -> Iterator[MariadbServer]:
+    """Run a server, whose data is in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="daskae-mariadb-", dir=_place()))
+    server = None
+    try:
+        server = MariadbServer(folder)
+        server.start()
+        yield server
     finally:
-        if process is not None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(120)
+        if server is not None:
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

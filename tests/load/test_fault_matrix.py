@@ -15,6 +15,7 @@ from daskae.load.base import Strategy
 from . import harm
 from .databases import Database
 from .harm import STRATEGIES, Harm, Site, assert_said, postgresql_site, state, two_loads
+from .mariadb_server import MariadbServer, mariadb_server, why_not
 from .processes import StoppedPublish
 from .proxy import cutting_proxy
 from .server import Server, postgresql_server
@@ -27,7 +28,9 @@ MATRIX: dict[str, tuple[Harm, ...]] = {
         harm.kill_driver, harm.kill_server, harm.restart_server, harm.kill_backend, harm.end_session,
         harm.cut_connection, harm.lock_database,
     ),
-    "mariadb": (harm.kill_driver, harm.end_session, harm.cut_connection),
+    "mariadb": (
+        harm.kill_driver, harm.kill_server, harm.restart_server, harm.end_session, harm.cut_connection,
+    ),
     "duckdb": (harm.kill_driver,),
     "portable": (harm.kill_driver,),
     "parquet": (harm.kill_driver,),
@@ -55,9 +58,23 @@ def server() -> Iterator[Server]:
         yield found
 
 
-def site_of(name: str, request: pytest.FixtureRequest, folder: Path) -> AbstractContextManager[Site]:
+@pytest.fixture(scope="module")
+def other_server() -> Iterator[MariadbServer]:
+    """A MariaDB server that may be killed."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with mariadb_server() as found:
+        yield found
+
+
+def site_of(
+    name: str, request: pytest.FixtureRequest, folder: Path, killable: bool = False
+) -> AbstractContextManager[Site]:  # fmt: skip
     if name == "postgresql":
         return postgresql_site(request.getfixturevalue("server"))
+    if name == "mariadb" and killable:
+        server = request.getfixturevalue("other_server")
+        return harm.mariadb_site(server.url, server)
     if name == "mariadb":
         return harm.mariadb_site(request.getfixturevalue("mariadb_url"))
     files = {"sqlite": harm.sqlite_site, "duckdb": harm.duckdb_site, "portable": harm.portable_site}
@@ -81,7 +98,7 @@ def test_disturbed_at_every_point_then_run_again(
     timeout = harm.BUSY_TIMEOUT if fault is harm.lock_database else 30.0
     points: list[str] = []
     for number in count(1, step):
-        with site_of(name, request, tmp_path) as site:
+        with site_of(name, request, tmp_path, fault in (harm.kill_server, harm.restart_server)) as site:
             site.sink().publish(first)
             before = state(site.target)
             with StoppedPublish(site.url, second, number, timeout=timeout) as publish:
@@ -101,18 +118,24 @@ def test_disturbed_at_every_point_then_run_again(
 @pytest.mark.parametrize("deliver", [True, False])
 @pytest.mark.parametrize("fatal", [True, False], ids=["server killed", "connection cut"])
 @pytest.mark.parametrize(
-    "strategy", [pytest.param(name, marks=[] if name == "append" else [pytest.mark.slow]) for name in STRATEGIES]
+    ("name", "strategy"),
+    [
+        pytest.param(name, strategy, marks=[] if (name, strategy) == ("postgresql", "append") else [pytest.mark.slow])
+        for name in ("postgresql", "mariadb")
+        for strategy in STRATEGIES
+    ],
 )
 def test_disturbed_between_commit_and_answer_then_run_again(
-    strategy: Strategy, fatal: bool, deliver: bool, server: Server, request: pytest.FixtureRequest, tmp_path: Path
+    name: str, strategy: Strategy, fatal: bool, deliver: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     first, second = two_loads(tmp_path, strategy)
-    calm = undisturbed("postgresql", strategy, request, tmp_path)
-    with postgresql_site(server) as site:
+    calm = undisturbed(name, strategy, request, tmp_path)
+    with site_of(name, request, tmp_path, killable=True) as site:
         assert isinstance(site.target, Database)
+        assert site.server
         site.sink().publish(first)
-        with cutting_proxy(*server.address, deliver, server.kill if fatal else None) as proxy:
-            sink = Database("postgresql", harm.through(site.target, proxy), "").sink()
+        with cutting_proxy(*site.server.address, deliver, site.server.kill if fatal else None) as proxy:
+            sink = Database(name, harm.through(site.target, proxy), "").sink()
             try:
                 receipt = sink.publish(second)
             except LoadError as error:
@@ -120,7 +143,7 @@ def test_disturbed_between_commit_and_answer_then_run_again(
                 receipt = None
             assert proxy.cuts == 1
         if fatal:
-            server.start()
+            site.server.start()
         assert (receipt is not None) == (deliver and not fatal)
         assert site.sink().publish(second).already_published == deliver
         assert state(site.target) == calm
