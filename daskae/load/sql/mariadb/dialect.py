@@ -19,8 +19,8 @@ from sqlalchemy.dialects import mysql
 
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
-from daskae.load.failures import mask_secrets
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.common import CommonDialect
+from daskae.load.sql.dialect import POSITION, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.mariadb import catalog
 from daskae.load.sql.mariadb.copying import copy_rows
@@ -35,7 +35,7 @@ _INDEX_PREFIX = "_daskae_key_"
 _COLLATION, _MYSQL_COLLATION = "utf8mb4_nopad_bin", "utf8mb4_0900_bin"
 
 
-class MariadbDialect:
+class MariadbDialect(CommonDialect):
     """A database of a MariaDB or MySQL server.
 
     Parameters
@@ -48,22 +48,14 @@ class MariadbDialect:
 
     name = "mariadb"
     title = "MariaDB"
-    stage_prefixes: tuple[str, ...] = ()
-    rebuilds_indexes = False
-    adopts = False
+    catalog = catalog
     ddl_around = True
-    has_key_indexes = True
-    has_partial_indexes = False
     has_indexes_by_table = True
-    has_update_from = True
-    has_savepoints = True
     has_typed_nulls = False
     has_isolation_levels = True
-    reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = mask_secrets(url.render_as_string(hide_password=True))
-        self.timeout = timeout
+        super().__init__(url, timeout)
         self.compiler: sa.Dialect = mysql.dialect()
         self.collation = _COLLATION
         self._password = str(url.password or "")
@@ -79,9 +71,6 @@ class MariadbDialect:
             "mysql_row_format": "DYNAMIC",
         }
 
-    def check_place(self) -> None:
-        """Leave everything to the server."""
-
     @contextmanager
     def connecting(self) -> Iterator[sa.Connection]:
         """Connect, and see which of the two servers it is."""
@@ -89,12 +78,6 @@ class MariadbDialect:
             version: str = connection.exec_driver_sql("SELECT VERSION()").scalar_one()
             self.collation = _COLLATION if "mariadb" in version.lower() else _MYSQL_COLLATION
             yield connection
-
-    @contextmanager
-    def reading(self) -> Iterator[Session | None]:
-        """Connect."""
-        with self.connecting() as connection:
-            yield Session(self, connection, None)
 
     @contextmanager
     def publishing(self) -> Iterator[Session]:
@@ -143,10 +126,6 @@ class MariadbDialect:
                 "use another name",
             )
 
-    def fold(self, name: str) -> str:
-        """Ignore the case of columns; that of tables is the server's to decide."""
-        return str(name).lower()  # SQLAlchemy's quoted names do not change their case
-
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
         """Take every type that holds all values of the wanted one and compares them alike."""
         return catalog.accepts(found, wanted.compile(self.compiler))
@@ -156,14 +135,6 @@ class MariadbDialect:
     ) -> Widening | None:
         """Alter the type, where nothing depends on it."""
         return widen(session, table, column, wanted.compile(self.compiler))
-
-    def find_table(self, session: Session, name: str) -> Existing | None:
-        """Look into ``information_schema``."""
-        return catalog.find_table(session.connection, name)
-
-    def find_stages(self, session: Session) -> list[str]:
-        """Look into ``information_schema``."""
-        return catalog.find_stages(session.connection)
 
     def index_columns(self, session: Session, table: str, index: str) -> list[str]:
         """Look into ``information_schema``."""
@@ -186,13 +157,6 @@ class MariadbDialect:
         """Insert many rows a statement."""
         columns = [POSITION, *parts.schema.names]
         return copy_rows(session.connection, table.name, columns, parts, batches)
-
-    def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
-        """Never asked for: :attr:`adopts` is false."""
-
-    def takes_rows_directly(self, session: Session, name: str) -> bool:
-        """Stage all rows."""
-        return False
 
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Index the keys, as MariaDB joins by little else."""

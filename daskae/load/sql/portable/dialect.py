@@ -23,16 +23,16 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
-from daskae.load.failures import mask_secrets
 from daskae.load.lock import publisher_lock
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, Session
+from daskae.load.sql.common import CommonDialect
+from daskae.load.sql.dialect import POSITION, Session
 from daskae.load.sql.portable.catalog import Catalog
 from daskae.load.sql.portable.copying import copy_rows
 from daskae.load.sql.portable.session import connect, lock_path, portable_translated, transaction
 from daskae.load.sql.portable.values import sql_type
 
 
-class PortableDialect:
+class PortableDialect(CommonDialect):
     """A database that SQLAlchemy and an installed driver can reach.
 
     Parameters
@@ -44,41 +44,22 @@ class PortableDialect:
     """
 
     name = "portable"
-    collation = ""
-    table_options: Mapping[str, Any] = {}
-    stage_prefixes: tuple[str, ...] = ()
-    rebuilds_indexes = False
-    adopts = False
+    catalog: Catalog
     ddl_around = True
     has_key_indexes = False
-    has_partial_indexes = False
-    has_indexes_by_table = False
     has_update_from = False
     has_savepoints = False
-    has_typed_nulls = True
-    has_isolation_levels = False
-    reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = mask_secrets(url.render_as_string(hide_password=True))
-        self.timeout = timeout
+        super().__init__(url, timeout)
         self._url, self._password = url, str(url.password or "")
         self.compiler: sa.Dialect = sa.create_engine(url, poolclass=sa.NullPool).dialect
         self.title = self.compiler.name
-        self._catalog = Catalog(self.compiler)
-
-    def check_place(self) -> None:
-        """Leave everything to the database."""
+        self.catalog = Catalog(self.compiler)
 
     def connecting(self) -> AbstractContextManager[sa.Connection]:
         """Connect."""
         return connect(self._url)
-
-    @contextmanager
-    def reading(self) -> Iterator[Session | None]:
-        """Connect."""
-        with connect(self._url) as connection:
-            yield Session(self, connection, None)
 
     @contextmanager
     def publishing(self) -> Iterator[Session]:
@@ -96,10 +77,6 @@ class PortableDialect:
     def translated(self) -> AbstractContextManager[None]:
         """Hand on what the driver says."""
         return portable_translated(self.target, self._password)
-
-    def is_lost(self, error: sa.exc.DBAPIError) -> bool:
-        """Tell by what SQLAlchemy knows of the driver's errors."""
-        return error.connection_invalidated
 
     def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.portable.values`."""
@@ -120,32 +97,9 @@ class PortableDialect:
             got, allowed = f"{len(name.encode())} bytes", f"{longest} bytes"
             raise LoadError(f"a name is too long for {self.title}", where, got, allowed, "use a shorter name")
 
-    def fold(self, name: str) -> str:
-        """Ignore case, as most databases do."""
-        return str(name).lower()
-
     def accepts(self, found: str, wanted: sa.types.TypeEngine[Any]) -> bool:
         """Take every type of the same kind that has the room."""
-        return self._catalog.accepts(found, wanted)
-
-    def find_table(self, session: Session, name: str) -> Existing | None:
-        """Let SQLAlchemy look."""
-        return self._catalog.find_table(session.connection, name)
-
-    def find_stages(self, session: Session) -> list[str]:
-        """Let SQLAlchemy look."""
-        return self._catalog.find_stages(session.connection)
-
-    def index_columns(self, session: Session, table: str, index: str) -> list[str]:
-        """Find none: no index is made."""
-        return []
-
-    def index_name(self, table: str) -> str:
-        """Name the index that is not made."""
-        return f"_daskae_key_{table}"
-
-    def lock_tables(self, session: Session, tables: list[sa.Table]) -> None:
-        """Do nothing: no statement for it is known everywhere."""
+        return self.catalog.accepts(found, wanted)
 
     def copy(
         self, session: Session, table: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch],
@@ -154,13 +108,6 @@ class PortableDialect:
         """Insert by executemany, and read back."""
         with transaction(session.connection):
             return copy_rows(session.connection, table, parts, batches)
-
-    def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
-        """Never asked for: :attr:`adopts` is false."""
-
-    def takes_rows_directly(self, session: Session, name: str) -> bool:
-        """Stage all rows."""
-        return False
 
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Index the keys, if the database takes an index on columns of their types; it is for speed only."""

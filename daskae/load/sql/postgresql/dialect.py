@@ -13,9 +13,9 @@ from sqlalchemy.dialects import postgresql
 
 from daskae.errors import LoadError
 from daskae.load.base import Load, TableParts
-from daskae.load.failures import mask_secrets
+from daskae.load.sql.common import CommonDialect
 from daskae.load.sql.ddl import quoted_name, quoted_table
-from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
+from daskae.load.sql.dialect import POSITION, Existing, FoundColumn, Session
 from daskae.load.sql.digits import has_beyond
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
@@ -31,7 +31,7 @@ _INDEX_PREFIX = "_daskae_key_"
 _ROWS_FOR_TWO = 50_000  # a second connection takes some milliseconds to open
 
 
-class PostgresqlDialect:
+class PostgresqlDialect(CommonDialect):
     """A schema of a PostgreSQL database.
 
     Parameters
@@ -46,31 +46,18 @@ class PostgresqlDialect:
     name = "postgresql"
     title = "PostgreSQL"
     collation = "C"
-    stage_prefixes: tuple[str, ...] = ("UNLOGGED",)
-    rebuilds_indexes = False
+    stage_prefixes = ("UNLOGGED",)
     adopts = True
-    table_options: Mapping[str, Any] = {}
-    ddl_around = False
-    has_key_indexes = True
     has_partial_indexes = True
-    has_indexes_by_table = False
-    has_update_from = True
-    has_savepoints = True
-    has_typed_nulls = True
     has_isolation_levels = True
-    reserved: tuple[str, ...] = (RESERVED_PREFIX,)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = mask_secrets(url.render_as_string(hide_password=True))
-        self.timeout = timeout
+        super().__init__(url, timeout)
         self.compiler: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         self._password = str(url.password or "")
         schema = url.query.get("schema", "")
         self._schema = schema if isinstance(schema, str) else schema[-1]
         self._url = url.set(drivername="postgresql+psycopg").difference_update_query(["schema"])
-
-    def check_place(self) -> None:
-        """Leave everything to the server."""
 
     def connecting(self) -> AbstractContextManager[sa.Connection]:
         """Connect."""
@@ -105,10 +92,6 @@ class PostgresqlDialect:
     def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.postgresql.values`."""
         return TYPES.declared(field, table)
-
-    def position_column(self) -> sa.Column[int]:
-        """Declare a plain number, which is sent with the rows."""
-        return sa.Column(POSITION, sa.BigInteger, quote=True)
 
     def moment(self, value: datetime) -> sa.BindParameter[Any]:
         """Write a time as it is."""
@@ -192,10 +175,6 @@ class PostgresqlDialect:
         place = sql.Identifier(str(session.schema), name)
         for column in map(sql.Identifier, required):
             plain.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(place, column))
-
-    def takes_rows_directly(self, session: Session, name: str) -> bool:
-        """Never: the transaction has one connection, and staging has two."""
-        return False
 
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Let the planner know how many rows there are; no index is needed to hash them."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +11,9 @@ from sqlalchemy.dialects import sqlite
 
 from daskae.load.base import TableParts
 from daskae.load.ledger import iso_text
-from daskae.load.lock import publisher_lock
+from daskae.load.sql.common import FileDialect
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
-from daskae.load.sql.files import check_database_file
 from daskae.load.sql.sqlite import catalog
 from daskae.load.sql.sqlite.copying import copy_rows
 from daskae.load.sql.sqlite.failures import sqlite_translated
@@ -24,7 +22,7 @@ from daskae.load.sql.sqlite.values import sql_type
 from daskae.load.sql.sqlite.widening import widen
 
 
-class SqliteDialect:
+class SqliteDialect(FileDialect):
     """A SQLite database file.
 
     Parameters
@@ -37,31 +35,15 @@ class SqliteDialect:
 
     name = "sqlite"
     title = "SQLite"
+    catalog = catalog
     collation = "BINARY"
-    stage_prefixes: tuple[str, ...] = ()
     rebuilds_indexes = True
-    adopts = False
-    table_options: Mapping[str, Any] = {}
-    ddl_around = False
-    has_key_indexes = True
     has_partial_indexes = True
-    has_indexes_by_table = False
-    has_update_from = True
-    has_savepoints = True
-    has_typed_nulls = True
-    has_isolation_levels = False
-    reserved: tuple[str, ...] = ("sqlite_", RESERVED_PREFIX)
+    reserved = ("sqlite_", RESERVED_PREFIX)
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
-        self.target = url.render_as_string(hide_password=True)
-        self.timeout = timeout
+        super().__init__(url, timeout)
         self.compiler: sa.Dialect = sqlite.dialect()
-        # Two names of one file must lead to one lock.
-        self._path = Path(url.database or "").resolve()
-
-    def check_place(self) -> None:
-        """Refuse a missing folder, and what cannot be written."""
-        check_database_file(self._path)
 
     def connecting(self) -> AbstractContextManager[sa.Connection]:
         """Connect, and make the file if there is none."""
@@ -79,16 +61,6 @@ class SqliteDialect:
         with connect(self._path, self.timeout) as connection:
             yield Session(self, connection, None)
 
-    @contextmanager
-    def publishing(self) -> Iterator[Session]:
-        """Hold the lock file, and make the database if there is none."""
-        lock = self._path.with_name(f"{self._path.name}-daskae-lock")
-        with (
-            publisher_lock(lock, self.timeout, self.target),
-            connect(self._path, self.timeout, create=True) as connection,
-        ):
-            yield Session(self, connection, None)
-
     def transaction(self, connection: sa.Connection) -> AbstractContextManager[None]:
         """Take the write lock at once."""
         return transaction(connection)
@@ -96,10 +68,6 @@ class SqliteDialect:
     def translated(self) -> AbstractContextManager[None]:
         """Say what SQLite says in words of a person's."""
         return sqlite_translated(self.target, self.timeout)
-
-    def is_lost(self, error: sa.exc.DBAPIError) -> bool:
-        """A file is not lost."""
-        return False
 
     def column_type(self, field: pa.Field, table: str, indexed: bool = False) -> sa.types.TypeEngine[Any]:
         """See :mod:`daskae.load.sql.sqlite.values`."""
@@ -112,9 +80,6 @@ class SqliteDialect:
     def moment(self, value: datetime) -> sa.BindParameter[Any]:
         """Write a time as ISO text."""
         return sa.literal(iso_text(value), sa.Text)
-
-    def check_name(self, name: str, where: str) -> None:
-        """Take any name: they are quoted and have no bounds."""
 
     def fold(self, name: str) -> str:
         """Ignore the case of ASCII letters."""
@@ -130,24 +95,9 @@ class SqliteDialect:
         """Write another type into the schema."""
         return widen(session.connection, table, column, wanted.compile(self.compiler))
 
-    def find_table(self, session: Session, name: str) -> Existing | None:
-        """Look into ``sqlite_master``."""
-        return catalog.find_table(session.connection, name)
-
-    def find_stages(self, session: Session) -> list[str]:
-        """Look into ``sqlite_master``."""
-        return catalog.find_stages(session.connection)
-
     def index_columns(self, session: Session, table: str, index: str) -> list[str]:
         """Look into ``sqlite_master``."""
         return catalog.index_columns(session.connection, table, index)
-
-    def index_name(self, table: str) -> str:
-        """Name the index after the table."""
-        return f"_daskae_key_{table}"
-
-    def lock_tables(self, session: Session, tables: list[sa.Table]) -> None:
-        """Do nothing: a transaction locks the whole file."""
 
     def copy(
         self, session: Session, table: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch],
