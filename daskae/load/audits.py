@@ -27,7 +27,7 @@ class LoadCheck:
     function: Callable[[Any, Any], Any] | None = None
     """Called with an open SQLAlchemy connection, which it must neither commit nor roll back, and the tables by name,
     each with ``staged`` and ``target`` as ``sqlalchemy.Table``. It returns True or None when all is well, else False or
-    a text that says what is wrong. What it writes is undone."""
+    a text that says what is wrong. What it writes is undone. Targets without savepoints, such as files, take none."""
     table: str = ""
     """Output table that ``{staged}`` and ``{target}`` mean; may be left out where a load has one table only."""
     expect: Expect = "no_rows"

@@ -100,6 +100,16 @@ def test_rows_that_are_left_out_are_not_checked(files: Folder, tmp_path: Path) -
     assert files.sink().publish(made).warnings == ()
 
 
+def test_a_limit_inside_of_a_query_comes_before_what_is_outside(files: Folder, tmp_path: Path) -> None:
+    sql = "SELECT * FROM (SELECT * FROM {place} LIMIT 2) AS few WHERE spent > 0"
+    checks = [
+        LoadCheck(place, sql.format(place=f"{{{place}}}"), table="customer_metrics", on_failure="warn", at="after")
+        for place in ("staged", "target")
+    ]
+    receipt = files.sink().publish(load(tmp_path, A, 4, *checks))
+    assert [verdict.rows for verdict in receipt.checks] == [1, 1]
+
+
 def test_old_rows_have_nothing_in_columns_that_a_replace_brings(files: Folder, tmp_path: Path) -> None:
     files.sink().publish(load(tmp_path, A, 3))
     table = pa.table({"customer_id": ["C0"], "age": pa.array([7], pa.int64())})

@@ -180,9 +180,10 @@ def _scan(rows: _Rows) -> pl.LazyFrame:
         left = n_rows
         for table in rows.read(rows.schema.names if columns is None else columns):
             frame = _frame(table)
-            frame = frame if predicate is None else frame.filter(predicate)
-            yield frame if left is None else frame.head(left)
-            left = left if left is None else max(left - frame.height, 0)
+            if left is not None:
+                frame = frame.head(left)
+                left -= frame.height
+            yield frame if predicate is None else frame.filter(predicate)
             if left == 0:
                 return
 

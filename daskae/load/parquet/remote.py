@@ -14,7 +14,8 @@ What does not hold here, and does for a local folder:
 
 - A reader that lists ``URL/customer_metrics/**/*.parquet`` may for a moment see the new files beside the old ones, so
   rows twice, and after a run that died it sees them until the next publish. A reader that goes by the manifest never
-  does. Replaced files are removed after the manifest is written, so who read the manifest before that and comes late
+  does. A check with ``at = "after"`` reads the new files in their place; they go away again where it refuses the
+  publish. Replaced files are removed after the manifest is written, so who read the manifest before that and comes late
   gets "no such file", and reads it again.
 - There is no lock. Two runs that publish at the same time may each write a manifest; the last one counts.
 """
