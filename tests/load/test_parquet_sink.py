@@ -319,7 +319,7 @@ def test_rows_that_do_not_add_up_are_refused(sink: Sink, out: Path, tmp_path: Pa
     load = one_table(tmp_path, pa.table({"n": [1, 2]}))
     with pytest.raises(LoadError, match=r"do not add up(.|\n)*2 rows in its parts(.|\n)*3 rows announced"):
         sink.publish(replace(load, tables=(replace(load.tables[0], rows=3),)))
-    assert list((out / ".daskae/snapshots").iterdir()) == []
+    assert list(out.glob(".daskae/snapshots/*")) == []
 
 
 def test_a_damaged_ledger_is_named(sink: Sink, out: Path, tmp_path: Path) -> None:
