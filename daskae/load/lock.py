@@ -9,7 +9,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,26 @@ def publisher_lock(path: Path, timeout: float, target: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def wait_for_turn(take: Callable[[], bool], timeout: float, target: str) -> None:
+    """Try to take a server's lock until it is had.
+
+    Raises
+    ------
+    TargetBusyError
+        When somebody else still holds it after ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not take():
+        if time.monotonic() >= deadline:
+            raise _busy(timeout, target)
+        time.sleep(_POLL_SECONDS)
+
+
+def _busy(timeout: float, target: str, got: str = "") -> TargetBusyError:
+    hint = "run the same command again when it has finished"
+    return TargetBusyError(f"another run is publishing into the target; waited {timeout:g} s", target, got, hint=hint)
+
+
 def _acquire(path: Path, deadline: float, timeout: float, target: str) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -61,12 +81,7 @@ def _acquire(path: Path, deadline: float, timeout: float, target: str) -> int:
             os.close(descriptor)
             continue
         if time.monotonic() >= deadline:
-            raise TargetBusyError(
-                f"another run is publishing into the target; waited {timeout:g} s",
-                where=target,
-                got=holder and f"held by {holder}",
-                hint="run the same command again when it has finished",
-            )
+            raise _busy(timeout, target, holder and f"held by {holder}")
         time.sleep(_POLL_SECONDS)
 
 

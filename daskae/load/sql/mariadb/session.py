@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -11,9 +10,8 @@ import pymysql
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from daskae.errors import TargetBusyError
+from daskae.load.lock import wait_for_turn
 
-_POLL_SECONDS = 0.05
 _MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
@@ -71,15 +69,8 @@ def publisher_lock(connection: sa.Connection, database: str, timeout: float, tar
         When somebody else still holds it after ``timeout`` seconds.
     """
     name = "daskae-" + hashlib.sha256(database.encode()).hexdigest()[:32]
-    deadline = time.monotonic() + timeout
-    while connection.execute(sa.select(sa.func.get_lock(name, 0))).scalar_one() != 1:
-        if time.monotonic() >= deadline:
-            raise TargetBusyError(
-                f"another run is publishing into the target; waited {timeout:g} s",
-                where=target,
-                hint="run the same command again when it has finished",
-            )
-        time.sleep(_POLL_SECONDS)
+    take = sa.select(sa.func.get_lock(name, 0))
+    wait_for_turn(lambda: connection.execute(take).scalar_one() == 1, timeout, target)
     yield  # closing the connection frees it
 
 

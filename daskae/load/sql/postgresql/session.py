@@ -1,7 +1,6 @@
 """Connections, transactions and the publisher's lock of PostgreSQL."""
 
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,9 +8,9 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from daskae.errors import LoadError, TargetBusyError
+from daskae.errors import LoadError
+from daskae.load.lock import wait_for_turn
 
-_POLL_SECONDS = 0.05
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
@@ -78,15 +77,8 @@ def publisher_lock(connection: sa.Connection, schema: str, timeout: float, targe
         When somebody else still holds it after ``timeout`` seconds.
     """
     key = int.from_bytes(hashlib.sha256(f"daskae {schema}".encode()).digest()[:8], "big", signed=True)
-    deadline = time.monotonic() + timeout
-    while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one():
-        if time.monotonic() >= deadline:
-            raise TargetBusyError(
-                f"another run is publishing into the target; waited {timeout:g} s",
-                where=target,
-                hint="run the same command again when it has finished",
-            )
-        time.sleep(_POLL_SECONDS)
+    take = sa.select(sa.func.pg_try_advisory_lock(key))
+    wait_for_turn(lambda: bool(connection.execute(take).scalar_one()), timeout, target)
     yield  # closing the connection frees it
 
 
