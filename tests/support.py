@@ -113,6 +113,16 @@ def read_quarantine(folder: str | Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["file"], row["row_number"]))
 
 
+def files_naming(folder: Path, text: str) -> list[str]:
+    """Name the files that hold a text, as bytes or in a decoded cell; a link is looked at where it leads."""
+    found = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        cells = repr(pq.ParquetFile(path).read().to_pydict()) if path.suffix == ".parquet" else ""
+        if text.encode() in path.read_bytes() or text in cells or text in path.name:
+            found.append(str(path.relative_to(folder)))
+    return found
+
+
 def assert_same_tables(found: dict[str, pa.Table], expected: dict[str, pa.Table]) -> None:
     """Compare schemas, values and row order."""
     assert found.keys() == expected.keys()

@@ -42,8 +42,10 @@ from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id
 from daskae.load.parquet.batch import Batch, read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
 from daskae.load.parquet.older import Older, target_schema
+from daskae.load.parquet.purging import count_rows, find_rows, rewrite
 from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
-from daskae.load.parquet.writing import encode
+from daskae.load.parquet.writing import Put, encode
+from daskae.load.purged import Purged, nothing_loaded
 
 MANIFEST = "_daskae/manifest.json"
 _OWN_FILE = re.compile(r"([^/]+=[^/]*/)*[0-9a-f]{8,64}-\d{5,}\.parquet")
@@ -104,14 +106,36 @@ class RemoteParquetSink:
         with self._translated():
             manifest = self._read_manifest()
             targets = self._check_tables(manifest, load)
-            self._remove_unlisted(manifest, load)
+            self._remove_unlisted(manifest, [parts.name for parts in load.tables])
             if receipt := self._find_receipt(manifest, load):
                 return receipt
             try:
                 return self._publish(load, manifest, targets)
             except GateError:
-                self._remove_unlisted(manifest, load)
+                self._remove_unlisted(manifest, [parts.name for parts in load.tables])
                 raise
+
+    def purge(self, customers: Sequence[str], dry_run: bool) -> Purged:
+        """Write files without customers, then a manifest that names those; see :mod:`daskae.load.purged`."""
+        with self._translated():
+            manifest = self._read_manifest()
+            if not manifest.loads:
+                raise nothing_loaded(self._target)
+            tables = {name: self._older(manifest.tables[name], name) for name in sorted(manifest.tables)}
+            found = find_rows(tables, customers)
+            if dry_run:
+                return Purged(count_rows(found))
+            names = {
+                name: rewrite(tables[name], files, customers, self._put_into(name))
+                for name, files in found.items()
+                if files
+            }
+            fresh = Manifest(manifest.loads, {**manifest.tables, **names})
+            crash_point("remote.unpurged")
+            self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
+            crash_point("remote.purged")
+            self._remove_unlisted(fresh, list(found))
+            return Purged(count_rows(found))
 
     def _publish(self, load: Load, before: Manifest, targets: Mapping[str, Target]) -> Receipt:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
@@ -131,21 +155,24 @@ class RemoteParquetSink:
         crash_point("remote.written")
         self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
         crash_point("remote.published")
-        self._remove_unlisted(fresh, load)
+        self._remove_unlisted(fresh, [parts.name for parts in load.tables])
         rejected = tuple(found for table in written.values() for found in table.rejected)
         receipt = self._receipt(entry, False, rejected, time.monotonic() - began)
         return replace(receipt, checks=tuple(verdicts))
 
     def _write(self, load: Load, batch: Batch, target: Target, first: str, scratch: Path) -> Written:
+        return write_table(load, batch, target, first, scratch, self._put_into(batch.parts.name))
+
+    def _put_into(self, folder: str) -> Put:
         def put(name: str, table: pa.Table) -> None:
             buffer = pa.BufferOutputStream()
             encode(table, buffer)
-            path = self._path(batch.parts.name, name)
+            path = self._path(folder, name)
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._files.pipe_file(path, buffer.getvalue().to_pybytes())
             crash_point("remote.writing")
 
-        return write_table(load, batch, target, first, scratch, put)
+        return put
 
     def _older(self, names: Sequence[str], table: str) -> Older:
         return Older(names, lambda name: self._files.open(self._path(table, name)))
@@ -165,12 +192,12 @@ class RemoteParquetSink:
             targets[parts.name] = Target(older, target_schema(load, parts, older, stem))
         return targets
 
-    def _remove_unlisted(self, manifest: Manifest, load: Load) -> None:
-        """Remove files of the load's tables that the manifest does not name: replaced ones, and those of dead runs."""
+    def _remove_unlisted(self, manifest: Manifest, tables: Sequence[str]) -> None:
+        """Remove files of tables that the manifest does not name: replaced ones, and those of dead runs."""
         self._files.invalidate_cache()
-        for parts in load.tables:
-            for name in set(self._list(parts.name)).difference(manifest.tables.get(parts.name, [])):
-                self._files.rm_file(self._path(parts.name, name))
+        for table in tables:
+            for name in set(self._list(table)).difference(manifest.tables.get(table, [])):
+                self._files.rm_file(self._path(table, name))
         self._files.invalidate_cache()
 
     def _find_receipt(self, manifest: Manifest, load: Load) -> Receipt | None:

@@ -42,6 +42,7 @@ from daskae.load.lock import publisher_lock
 from daskae.load.parquet.batch import Batch, read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
 from daskae.load.parquet.older import Older, target_schema
+from daskae.load.parquet.purging import count_rows, find_rows, rewrite
 from daskae.load.parquet.snapshots import (
     LEDGER,
     SCRATCH,
@@ -52,7 +53,8 @@ from daskae.load.parquet.snapshots import (
     sync,
 )
 from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
-from daskae.load.parquet.writing import encode
+from daskae.load.parquet.writing import Put, encode
+from daskae.load.purged import Purged, nothing_loaded
 
 
 class ParquetSink:
@@ -125,6 +127,42 @@ class ParquetSink:
         receipt = self._receipt(entry, False, rejected, time.monotonic() - began)
         return replace(receipt, checks=tuple(verdicts))
 
+    def purge(self, customers: Sequence[str], dry_run: bool) -> Purged:
+        """Make a snapshot without customers, and remove older ones that name them; see :mod:`daskae.load.purged`."""
+        with translated(self._target):
+            current = self._snapshots.current()
+            if current is None:
+                raise nothing_loaded(self._target)
+            if dry_run:
+                return Purged(count_rows(_find(current, customers)))
+            with publisher_lock(self._snapshots.hidden / "lock", self._timeout, self._target):
+                current = self._snapshots.current()
+                assert current is not None
+                found = _find(current, customers)
+                if any(found.values()):
+                    self._leave_out(found, customers, current)
+                crash_point("parquet.purged")
+                gone = self._snapshots.forget(lambda older: any(_find(older, customers).values()))
+                return Purged(count_rows(found), gone)
+
+    def _leave_out(self, found: Mapping[str, Mapping[str, int]], customers: Sequence[str], current: Path) -> None:
+        folder = self._snapshots.start("purge")
+        touched = {name: files for name, files in found.items() if files}
+        try:
+            carry_over_tables(current, folder, touched)
+            for name, files in touched.items():
+                older, source, place = _older(current, name), files_folder(current / name), folder / name
+                place = place if source == current / name else place / folder.name  # see the module's text
+                place.mkdir(parents=True)
+                for kept in set(rewrite(older, files, customers, _put_into(place))) & set(older.names):
+                    carry_over(source / kept, place / kept)
+            _write_ledger(folder, _read_ledger(current))
+            crash_point("parquet.unpurged")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._snapshots.flip(folder)
+
     def _check_place(self) -> None:
         place = self._snapshots.root
         while not place.exists() and place != place.parent:
@@ -183,6 +221,15 @@ def _write(load: Load, batch: Batch, target: Target, folder: Path, first: str) -
         place = place / folder.name  # see the module's text
         place.mkdir()
 
+    written = write_table(load, batch, target, first, folder / SCRATCH, _put_into(place))
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for name in written.kept:
+        with target.older.open_file(name) as source:
+            carry_over(source, place / name)
+    return written
+
+
+def _put_into(place: Path) -> Put:
     def put(name: str, table: pa.Table) -> None:
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,12 +237,12 @@ def _write(load: Load, batch: Batch, target: Target, folder: Path, first: str) -
         sync(path)
         crash_point("parquet.writing")
 
-    written = write_table(load, batch, target, first, folder / SCRATCH, put)
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    for name in written.kept:
-        with target.older.open_file(name) as source:
-            carry_over(source, place / name)
-    return written
+    return put
+
+
+def _find(snapshot: Path, customers: Sequence[str]) -> dict[str, dict[str, int]]:
+    tables = sorted(path.name for path in snapshot.iterdir() if path.is_dir())
+    return find_rows({name: _older(snapshot, name) for name in tables}, customers)
 
 
 def _read_ledger(current: Path | None) -> list[Entry]:

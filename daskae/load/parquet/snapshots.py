@@ -20,7 +20,7 @@ dead run left.
 
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from daskae.errors import LoadError
@@ -105,6 +105,18 @@ class Snapshots:
         done = sorted((folder for folder, number in numbers.items() if number <= top), key=numbers.__getitem__)
         for folder in numbers.keys() - set(done[-2:]):
             shutil.rmtree(folder)
+
+    def forget(self, unwanted: Callable[[Path], bool]) -> int:
+        """Remove snapshots before the current one that hold what nobody may read any more; returns how many.
+
+        Whoever is in the middle of one gets "no such file", sooner than is promised otherwise.
+        """
+        self.sweep()
+        current = self.current()
+        others = [folder for folder in self._folders.iterdir() if folder != current and unwanted(folder)]
+        for folder in others:
+            shutil.rmtree(folder)
+        return len(others)
 
     def _link(self, table: str) -> None:
         place = self.root / table

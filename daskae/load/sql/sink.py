@@ -24,12 +24,14 @@ from daskae.load.base import Load, Receipt
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, find_held, iso_text, rewritten_since
+from daskae.load.purged import Purged
 from daskae.load.shape import Change, TableChange
 from daskae.load.sql.audit import try_checks
 from daskae.load.sql.dialect import Dialect, Session
 from daskae.load.sql.drift import TablePlan, plan_table
 from daskae.load.sql.ledger import plan_ledger, read_ledger, record_failure
 from daskae.load.sql.publish import Published, publish_staged
+from daskae.load.sql.purging import count_rows, delete_rows
 from daskae.load.sql.rights import check_rights
 from daskae.load.sql.stage import drop_stages, drop_stages_if_possible, stage_table
 from daskae.load.sql.tables import check_declarations
@@ -89,6 +91,15 @@ class SqlSink:
                 if not connected or not self._dialect.is_lost(error):
                     raise
                 return self._settle(load, error)
+
+    def purge(self, customers: Sequence[str], dry_run: bool) -> Purged:
+        """Delete the rows of customers in one transaction; see :class:`daskae.load.purging.CanPurge`."""
+        with self._dialect.translated():
+            counted = count_rows(self._dialect, customers)
+            if dry_run:
+                return Purged(counted)
+            with self._dialect.publishing() as session:
+                return Purged(delete_rows(session, customers))
 
     def _publish(self, session: Session, load: Load) -> Receipt:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))

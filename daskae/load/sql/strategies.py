@@ -123,7 +123,7 @@ def losing_rows(stage: sa.Table, keys: tuple[str, ...], options: LoadOptions, co
     order: list[Any] = [place] if options.duplicates == "first" else [place.desc()]
     if options.duplicates not in ("first", "last"):
         column = stage.c[options.duplicates]
-        order[:0] = [sa.case((column.is_(None), 1), else_=0), _collated(column, collation).desc()]
+        order[:0] = [sa.case((column.is_(None), 1), else_=0), collated(column, collation).desc()]
     rank = sa.func.row_number().over(partition_by=[stage.c[key] for key in keys], order_by=order)
     ranked = sa.select(place, rank.label("rank")).subquery()
     return sa.select(ranked.c[POSITION]).where(ranked.c.rank > 1)
@@ -214,8 +214,9 @@ def _newer_column(pair: Pair) -> str:
 
 
 def _ordered(column: sa.Column[Any], pair: Pair) -> sa.ColumnElement[Any]:
-    return _collated(column, pair.collation)
+    return collated(column, pair.collation)
 
 
-def _collated(column: sa.Column[Any], collation: str) -> sa.ColumnElement[Any]:
+def collated(column: sa.Column[Any], collation: str) -> sa.ColumnElement[Any]:
+    """Return a column that compares texts by their code points."""
     return sa.collate(column, collation) if collation and isinstance(column.type, sa.types.String) else column

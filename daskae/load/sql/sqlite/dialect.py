@@ -9,6 +9,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from daskae.errors import TargetBusyError
+from daskae.faults import crash_point
 from daskae.load.base import TableParts
 from daskae.load.ledger import iso_text
 from daskae.load.sql.common import FileDialect
@@ -121,3 +123,13 @@ class SqliteDialect(FileDialect):
         with transaction(session.connection):
             index = sa.Index(sa.quoted_name(f"{stage.name}_keys", True), *(stage.c[key] for key in keys))
             session.connection.execute(sa.schema.CreateIndex(index))
+
+    def erase(self, session: Session) -> None:
+        """Write the file anew without its free pages, and empty the write-ahead log."""
+        session.connection.exec_driver_sql("VACUUM")
+        crash_point("sqlite.vacuumed")
+        if session.connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]:
+            raise TargetBusyError(
+                "the rows are removed, but another program still reads the old ones", self.target,
+                hint="close it or wait for it, then run the same command again",
+            )  # fmt: skip
