@@ -80,6 +80,7 @@ L5: dict[str, set[str]] = {
     "jobs.history": {"__init__", "errors", "units", "run", "load"},
     "jobs.generate_orders": {"__init__", "errors", "units", "synthetic"},
     "jobs.quarantine": {"__init__", "errors", "allocators", "config", "monitor", "report", "run", "run.job"},
+    "jobs.purge": {"__init__", "errors", "masking", "units", "config", "run"},
     "jobs.import_rules": {"errors", "config", "interop"},
     "jobs.profile_input": {"__init__", "errors", "allocators", "config", "monitor", "report", "run", "run.job"},
     "jobs": set(),
@@ -114,6 +115,7 @@ PLACES = {
         "jobs.generate_orders",
         "jobs.profile_input",
         "jobs.import_rules",
+        "jobs.purge",
         "jobs.quarantine",
     },
 }

@@ -118,6 +118,26 @@ def forget_corrections(work: Path, labels: Sequence[str] | None) -> int:
         return known.height - kept.height
 
 
+def forget_customers(work: Path, pattern: str, *, dry_run: bool = False) -> int:
+    """Remove the corrections whose text names a customer, by a pattern of Polars; returns how many there were.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read or written.
+    """
+    if not corrections_path(work).parent.is_dir():
+        return 0
+    with _locked(work):
+        for left in () if dry_run else (work / _FOLDER).glob("*.tmp"):
+            left.unlink()
+        known = load_corrections(work)
+        kept = known.filter(~pl.any_horizontal(pl.col("label", "text").str.contains(pattern)))
+        if kept.height < known.height and not dry_run:
+            _replace(work, kept)
+        return known.height - kept.height
+
+
 @contextmanager
 def _locked(work: Path) -> Iterator[None]:
     """Change the file one after the other; the kernel frees the lock of a process that dies."""

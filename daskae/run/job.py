@@ -29,6 +29,7 @@ from daskae.pipeline import plan_run, run_plan
 from daskae.read.reachable import look_at_sources, some_sources
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
+from daskae.run.presence import present
 from daskae.run.record import write_record
 from daskae.run.report import summarize_failure, write_manifest
 from daskae.run.sweep import sweep
@@ -178,6 +179,7 @@ def _open_records(context: RunContext, stack: ExitStack) -> None:
             error.strerror or str(error),
             hint="set --work-dir",
         ) from error
+    stack.enter_context(present(context.work, context.settings.load.timeout_seconds))
     write_record(context)
     stack.enter_context(attach_log_file(context.run_dir / "run.log"))
     events = stack.enter_context(EventLog(context.run_dir / "events.jsonl"))

@@ -23,6 +23,7 @@ from daskae.run.context import RunContext
 from daskae.run.inputs import Source, discover
 from daskae.run.overlay import correct
 from daskae.run.plan import PACK_BYTES, arrange
+from daskae.run.presence import present
 from daskae.stages.profile import ProfileTask, profile_fingerprint, profile_partition
 
 PROFILE, SUGGESTED = "profile.json", "settings.toml"
@@ -53,6 +54,11 @@ def profile_input(settings: Settings, listeners: Sequence[Listener] = ()) -> Inp
     DaskaeError
     """
     context = RunContext(settings, (), _no_engine, listeners)
+    with present(context.work, settings.load.timeout_seconds):
+        return _profile_input(settings, context)
+
+
+def _profile_input(settings: Settings, context: RunContext) -> InputProfile:
     with context.stage("discover"):
         source = correct(discover(settings, context.scans), context)
     state = _profile_source(source, context)
