@@ -14,7 +14,10 @@ from .jobs import KILLED, Calm, Job, seeds
 
 SEED = 20_240_229
 # Points of other targets and commands, which have their own tests.
-ELSEWHERE = ("remote.", "corrections.", "staged", "staging", "deleted", "updated", "uncommitted", "committed")
+ELSEWHERE = (
+    "remote.", "corrections.", "staged", "staging", "deleted", "updated", "uncommitted", "committed",
+    "purge", "vacuumed",
+)  # fmt: skip
 
 
 def named_points() -> Iterator[str]:
