@@ -27,7 +27,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,7 +71,8 @@ def purge_customers(settings: Settings, customers: Sequence[str], *, dry_run: bo
         If an id is empty, or there is no such work directory.
     TargetBusyError
         If a run uses the work directory, or somebody else holds the target.
-    LoadError, InputError
+    LoadError, InputError, WorkDirError
+        If something cannot be read or written; the same command again goes on.
     """
     work, timeout = Path(os.path.abspath(settings.work_dir)), settings.load.timeout_seconds
     if not customers or not all(customers):
@@ -92,14 +93,18 @@ class _WorkPurge:
         self._pattern = name_pattern(customers)
         self._plain = name_pattern(customers, look_around=False).pattern
         self._counts = Counter[str]()
-        self._rewritten: dict[tuple[int, int], Path | None] = {}
+        self._first: dict[tuple[int, int], Path] = {}
+        """Of files with several names, the name that was met first, by where the file was on the disk."""
 
     def run(self) -> dict[str, int]:
         for folder in [*(self._work / name for name in CACHES), *self._work.glob("runs/*/fresh")]:
-            self._drop_cache(folder)
+            with _explained(folder):
+                self._drop_cache(folder)
         self._counts["corrections"] = forget_customers(self._work, self._plain, dry_run=self._dry)
         for path in sorted(self._files()):
-            self._purge(path)
+            with _explained(path):
+                self._purge(path)
+            crash_point("purge.file")
         names = ("cached_files", "rejected_rows", "corrections", "masked_files", "removed_files")
         return {name: self._counts[name] for name in names}
 
@@ -117,16 +122,6 @@ class _WorkPurge:
                 yield path
 
     def _purge(self, path: Path) -> None:
-        try:
-            self._purge_file(path)
-        except OSError as error:
-            raise WorkDirError(
-                "a file of the work directory cannot be purged", str(path), str(error),
-                hint="mend it or remove it, then run the same command again",
-            ) from error  # fmt: skip
-        crash_point("purge.file")
-
-    def _purge_file(self, path: Path) -> None:
         if path.suffix == ".tmp":  # of a run or a purge that died
             self._remove(path)
         elif path.suffix == ".parquet":
@@ -151,7 +146,7 @@ class _WorkPurge:
         if path.suffix in (".json", ".jsonl"):
             masked = _JSON_TEXT.sub(self._masked_json, text)
             if path.parent.name == "left_out":
-                return "".join(line for line in text.splitlines(keepends=True) if not self._names_in_json(line))
+                return "\n".join(line for line in text.split("\n") if not self._names_in_json(line))
             return _bare_record(text) if path.name == RECORD and masked != text else masked
         if path.suffix in _BINARY:
             return None if self._pattern.search(text) else text
@@ -176,27 +171,27 @@ class _WorkPurge:
 
     def _purge_parquet(self, path: Path) -> None:
         """Remove rows from a Parquet file, whose other names in other runs then get the same new file."""
-        status = path.stat()
-        key = (status.st_dev, status.st_ino)
-        if key not in self._rewritten:
-            self._rewritten[key] = self._rewrite(path)
-        elif (done := self._rewritten[key]) is not None and not self._dry:
-            share(done, path)
+        found = path.stat()
+        first = self._first.setdefault((found.st_dev, found.st_ino), path)
+        if first == path:
+            self._rewrite(path)
+        elif not first.exists():
+            self._remove(path)
+        elif first.stat().st_ino != found.st_ino:
+            share(first, path)
 
-    def _rewrite(self, path: Path) -> Path | None:
-        """Write a file without the rows of customers; None if it holds none, or is gone."""
+    def _rewrite(self, path: Path) -> None:
         try:
-            with pq.ParquetFile(path) as file:
-                kept = sum(batch.num_rows for batch in self._kept(file))
-                rows = file.metadata.num_rows - kept
-                if rows:
-                    self._counts["rejected_rows"] += rows
-                    self._replace(path, lambda temporary: self._copy(file, temporary))
-                return path if rows else None
-        except (pa.ArrowException, pl.exceptions.PolarsError):
+            file = pq.ParquetFile(path)
+        except pa.ArrowInvalid:  # torn: nobody will ever read it
             self._counts["removed_files"] += 1
             self._remove(path)
-            return None
+            return
+        with file:
+            rows = file.metadata.num_rows - sum(batch.num_rows for batch in self._kept(file))
+            self._counts["rejected_rows"] += rows
+            if rows:
+                self._replace(path, lambda temporary: self._copy(file, temporary))
 
     def _copy(self, file: pq.ParquetFile, target: Path) -> None:
         found = file.schema_arrow
@@ -228,6 +223,17 @@ class _WorkPurge:
             os.fsync(file.fileno())
         crash_point("purge.writing")
         temporary.replace(path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise WorkDirError(
+            "a part of the work directory cannot be purged", str(path), f"{type(error).__name__}: {error}",
+            hint="mend it or remove it, then run the same command again",
+        ) from error  # fmt: skip
 
 
 def _bare_record(text: str) -> str:

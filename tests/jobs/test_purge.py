@@ -237,6 +237,7 @@ def test_what_dead_runs_left(shop: Shop) -> None:
     run = next(shop.work.glob("runs/*"))
     (run / "left_out").mkdir(exist_ok=True)
     (run / "left_out" / "torn.parquet").write_bytes(b"PAR1" + CANARY.encode())
+    os.link(run / "left_out" / "torn.parquet", run / "left_out" / "torn-too.parquet")
     (run / "left_out" / "t.tmp").write_bytes(CANARY.encode())
     (run / "other.arrow").write_bytes(CANARY.encode())
     (run / "traceback.txt").write_text(f"ValueError: {CANARY}, {CANARY}2\n")
@@ -246,6 +247,28 @@ def test_what_dead_runs_left(shop: Shop) -> None:
     assert (run / "traceback.txt").read_text() == f"ValueError: ***, {CANARY}2\n"
     assert files_naming(shop.work, f"{CANARY}2") == [f"runs/{run.name}/traceback.txt"]
     (run / "traceback.txt").unlink()
+    assert files_naming(shop.work, CANARY) == []
+
+
+def test_rows_that_a_check_found(shop: Shop) -> None:
+    """A separator of lines within a text separates no rows."""
+    (path,) = shop.work.glob("runs/*/left_out/check-*.jsonl")
+    rows = [{"id": "C1", "note": "a\u2028b"}, {"id": "C2", "note": f"for\n{CANARY}\u2028now"}, {"id": f"{CANARY}0"}]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    purged(shop, shop.database)
+    assert [json.loads(line) for line in path.read_text().split("\n")[:-1]] == [rows[0], rows[2]]
+
+
+def test_a_file_that_cannot_be_read_is_named(shop: Shop) -> None:
+    path = next(shop.work.glob("runs/*/quarantine/*/*.parquet"))
+    data = bytearray(path.read_bytes())
+    data[4:40] = bytes(36)
+    path.write_bytes(data)
+    code, _, errors = purge(CANARY, "--to", shop.database, "--work-dir", str(shop.work))
+    assert code == 1
+    assert errors.startswith(f"error: a part of the work directory cannot be purged\n  where:   {path}\n")
+    path.unlink()
+    purged(shop, shop.database)
     assert files_naming(shop.work, CANARY) == []
 
 
