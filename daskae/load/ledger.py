@@ -30,6 +30,7 @@ from typing import Literal
 
 from daskae.errors import LoadError
 from daskae.load.base import Changes, Load, Receipt, Rejected, Strategy
+from daskae.masking import HIDDEN, name_pattern
 
 _BY_KEY = ("upsert", "merge")
 
@@ -93,6 +94,12 @@ class Entry:
                 got=f"{line[:100]} ({error})",
                 hint="restore the target from a copy, or choose another",
             ) from error
+
+
+def without_names(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+    """Return entries whose messages, which may quote a database or a check, name none of these."""
+    pattern = name_pattern(names)
+    return [replace(entry, message=pattern.sub(HIDDEN, entry.message)) for entry in entries]
 
 
 def find_held(entries: Sequence[Entry], load: Load) -> Entry | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from daskae.errors import TargetBusyError, WorkDirError
 
-_FILE = ".presence"
+_FOLDER = "turns"
+_FILE = "presence"
 _POLL_SECONDS = 0.05
 
 
@@ -37,8 +38,8 @@ def present(work: Path, timeout: float, *, alone: bool = False) -> Iterator[None
         If it cannot be written.
     """
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(work / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        (work / _FOLDER).mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(work / _FOLDER / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise WorkDirError(
             "the work directory cannot be written", str(work), error.strerror or "", hint="set --work-dir"

@@ -393,7 +393,7 @@ def test_mistakes(shop: Shop, argv: list[str], code: int, text: str) -> None:
     found = purge(*given, *([] if "--work-dir" in given else ["--work-dir", str(shop.work)]))
     assert found[0] == code
     assert text in found[2]
-    assert {name: data for name, data in shop.files().items() if name != ".presence"} == {
-        name: data for name, data in before.items() if name != ".presence"
+    assert {name: data for name, data in shop.files().items() if name != "turns/presence"} == {
+        name: data for name, data in before.items() if name != "turns/presence"
     }
     shutil.rmtree(shop.folder)

@@ -38,7 +38,7 @@ from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
-from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id
+from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id, without_names
 from daskae.load.parquet.batch import Batch, read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
 from daskae.load.parquet.older import Older, target_schema
@@ -130,7 +130,7 @@ class RemoteParquetSink:
                 for name, files in found.items()
                 if files
             }
-            fresh = Manifest(manifest.loads, {**manifest.tables, **names})
+            fresh = Manifest(without_names(manifest.loads, customers), {**manifest.tables, **names})
             crash_point("remote.unpurged")
             self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
             crash_point("remote.purged")

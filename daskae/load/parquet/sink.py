@@ -37,7 +37,7 @@ from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import translated
-from daskae.load.ledger import Entry, add_entry, find_held, iso_text, rewritten_since, short_id
+from daskae.load.ledger import Entry, add_entry, find_held, iso_text, rewritten_since, short_id, without_names
 from daskae.load.lock import publisher_lock
 from daskae.load.parquet.batch import Batch, read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
@@ -139,11 +139,10 @@ class ParquetSink:
                 current = self._snapshots.current()
                 assert current is not None
                 found = _find(current, customers)
-                if any(found.values()):
+                if _names(current, customers):
                     self._leave_out(found, customers, current)
                 crash_point("parquet.purged")
-                gone = self._snapshots.forget(lambda older: any(_find(older, customers).values()))
-                return Purged(count_rows(found), gone)
+                return Purged(count_rows(found), self._snapshots.forget(lambda older: _names(older, customers)))
 
     def _leave_out(self, found: Mapping[str, Mapping[str, int]], customers: Sequence[str], current: Path) -> None:
         folder = self._snapshots.start("purge")
@@ -156,7 +155,7 @@ class ParquetSink:
                 place.mkdir(parents=True)
                 for kept in set(rewrite(older, files, customers, _put_into(place))) & set(older.names):
                     carry_over(source / kept, place / kept)
-            _write_ledger(folder, _read_ledger(current))
+            _write_ledger(folder, without_names(_read_ledger(current), customers))
             crash_point("parquet.unpurged")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -238,6 +237,11 @@ def _put_into(place: Path) -> Put:
         crash_point("parquet.writing")
 
     return put
+
+
+def _names(snapshot: Path, customers: Sequence[str]) -> bool:
+    entries = _read_ledger(snapshot)
+    return any(_find(snapshot, customers).values()) or without_names(entries, customers) != entries
 
 
 def _find(snapshot: Path, customers: Sequence[str]) -> dict[str, dict[str, int]]:

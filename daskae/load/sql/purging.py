@@ -1,18 +1,17 @@
 """Delete the rows of customers in one transaction, then overwrite what they leave behind where a file is ours alone."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import sqlalchemy as sa
 
 from daskae.faults import crash_point
+from daskae.load.ledger import without_names
 from daskae.load.purged import CUSTOMER, nothing_loaded
 from daskae.load.sql.dialect import Dialect, Session
 from daskae.load.sql.ledger import read_ledger, write_ledger
 from daskae.load.sql.stage import drop_stages
 from daskae.load.sql.strategies import collated
-from daskae.masking import HIDDEN, name_pattern
 
 _IDS_A_STATEMENT = 500
 
@@ -54,9 +53,8 @@ def delete_rows(session: Session, customers: Sequence[str]) -> dict[str, int]:
             table.name: sum(session.run(sa.delete(table).where(one)) for one in _conditions(table, customers, dialect))
             for table in tables
         }
-        entries, pattern = read_ledger(session), name_pattern(customers)
-        # Why a load failed may be told in words of the database, with the key.
-        write_ledger(session, entries, [replace(one, message=pattern.sub(HIDDEN, one.message)) for one in entries])
+        entries = read_ledger(session)
+        write_ledger(session, entries, without_names(entries, customers))
         crash_point(f"{dialect.name}.unpurged")
     crash_point(f"{dialect.name}.purged")
     if isinstance(dialect, CanErase):
