@@ -156,6 +156,17 @@ def test_why_a_load_failed_does_not_name_them(sqlite: Database, tmp_path: Path) 
     ]
 
 
+def test_a_ledger_of_files_does_not_name_them(folder: Folder, tmp_path: Path) -> None:
+    """What a check found may be in it, of a customer that no row has."""
+    folder.sink().publish(load_people(tmp_path, "C1"))
+    ledger = Path(folder.url) / ".daskae" / "current" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace('"message": ""', f'"message": "check: {CANARY}"'))
+    before = folder.entries()
+    assert purge_target(folder.url, [CANARY]) == Purged({"customer_metrics": 0}, older_snapshots=1)
+    assert folder.entries() == [replace(one, message="check: ***") for one in before]
+    assert files_naming(Path(folder.url), CANARY) == []
+
+
 def test_no_file_of_a_folder_keeps_them(folder: Folder, tmp_path: Path) -> None:
     """Files without the customer stay the same files; the snapshot for late readers goes, as it has the old rows."""
     folder.sink().publish(load_people(tmp_path, "C1", "C2", strategy="append"))
