@@ -46,7 +46,7 @@ def present(work: Path, timeout: float, *, alone: bool = False) -> Iterator[None
         ) from error
     try:
         deadline = time.monotonic() + timeout
-        while not _locked(descriptor, alone):
+        while not _locked(descriptor, alone, work):
             if time.monotonic() >= deadline:
                 raise TargetBusyError(
                     f"the work directory is in use; waited {timeout:g} s", str(work),
@@ -58,9 +58,14 @@ def present(work: Path, timeout: float, *, alone: bool = False) -> Iterator[None
         os.close(descriptor)
 
 
-def _locked(descriptor: int, alone: bool) -> bool:
+def _locked(descriptor: int, alone: bool, work: Path) -> bool:
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise WorkDirError(
+            "the work directory is on a file system without locks", str(work), error.strerror or "",
+            hint="set --work-dir to one that has flock, or mount it with them",
+        ) from error  # fmt: skip
     return True
