@@ -2,8 +2,9 @@
 
 A worker that starts as a new interpreter imports for more than a second, and so does each of its siblings, on the cores
 the driver wants too. Forks of a prepared process, Python's fork server, are there in a tenth of that, share its
-memory, and start while the driver still looks at the input. Where there is none (any system but Linux), workers start
-as new interpreters.
+memory, and start while the driver still looks at the input. Nothing is computed there, so that Polars' threads, which a
+fork would lose, do not exist yet. Where there is no such server (any system but Linux), workers start as new
+interpreters.
 """
 
 import multiprocessing
