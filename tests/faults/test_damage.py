@@ -227,9 +227,10 @@ def test_an_input_gone_since_is_named(orders: Path, tmp_path: Path) -> None:
 
 
 def stored_files(folder: Path) -> list[Path]:
-    """Every file that a run leaves for later ones; what is in the folder of a run is for people."""
+    """Every file with anything in it that a run leaves for later ones; what is in the folder of a run is for people."""
     kept = folder / "kept"
-    return [path for path in sorted(kept.rglob("*")) if path.is_file() and "runs" not in path.relative_to(kept).parts]
+    files = [path for path in sorted(kept.rglob("*")) if path.is_file() and path.stat().st_size]
+    return [path for path in files if "runs" not in path.relative_to(kept).parts]
 
 
 def run_over_damaged(folder: Path, calm: Run, damaged: Path, damage: Callable[[Path], None], target: Path) -> int:
