@@ -171,11 +171,8 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, own: _
 
     try:
         from daskae.config import load_settings
-        from daskae.engine.forks import expect_workers
 
         settings = load_settings(flags, config)
-        if not output.dry_run:
-            expect_workers(settings)
         return _plan_only(settings, output, own) if output.dry_run else _run(settings, output, own)
     except DaskaeError as error:
         if output.as_json and error.summary is not None:
@@ -206,6 +203,9 @@ def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
 
 
 def _run(settings: "Settings", output: _Output, own: _Own) -> int:
+    from daskae.engine.forks import expect_workers
+
+    expect_workers(settings)  # before the imports that take the longest
     from daskae.monitor.logfile import attach_log_stream
     from daskae.monitor.progress import TerminalProgress
     from daskae.run.job import run_job

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import glob
 from multiprocessing import forkserver, resource_tracker
 
@@ -37,7 +37,7 @@ def expect_workers(settings: Settings) -> None:
     asked = settings.cluster_name
     if settings.work_dir.exists() and not settings.fresh:
         return
-    if asked == LOCAL or (asked == AUTO and _likely_bytes(settings.inputs) >= settings.cluster.inline_below):
+    if asked == LOCAL or (asked == AUTO and _is_large(settings.inputs, settings.cluster.inline_below)):
         prepare_workers()
 
 
@@ -70,10 +70,24 @@ def main_left_out() -> Iterator[None]:
             setattr(main, name, value)
 
 
-def _likely_bytes(inputs: Sequence[str]) -> int:
-    paths = [path for text in inputs for path in ([text] if os.path.exists(text) else glob(text, recursive=True))]
-    files = [os.path.join(root, name) for path in paths for root, _, names in os.walk(path) for name in names]
-    return sum(os.path.getsize(path) for path in [*paths, *files] if os.path.isfile(path))
+def _is_large(inputs: Sequence[str], nbytes: int) -> bool:
+    """Tell whether local inputs have so many bytes; what cannot be looked at has none, discovery will say why."""
+    found = 0
+    with suppress(OSError, ValueError):
+        for path in _local_files(inputs):
+            found += os.path.getsize(path)
+            if found >= nbytes:
+                return True
+    return False
+
+
+def _local_files(inputs: Sequence[str]) -> Iterator[str]:
+    for text in inputs:
+        for path in [text] if os.path.exists(text) else glob(text, recursive=True):
+            if os.path.isfile(path):
+                yield path
+            for folder, _, names in os.walk(path):
+                yield from (os.path.join(folder, name) for name in names)
 
 
 @contextmanager

@@ -159,7 +159,7 @@ class Projection:
         return max(_LEAST, min(wanted, self.total))
 
 
-def left(source: Source, results: Collection[PartitionResult]) -> Expansion:
+def expansion_of(source: Source, results: Collection[PartitionResult]) -> Expansion:
     """See how large the input has become: all of it was read by earlier runs."""
     text = sum(segment.nbytes * stored_to_text(segment) for segment in source.segments)
     rows = sum(result.files["rows"].nbytes for result in results if "rows" in result.files)
@@ -178,7 +178,7 @@ def project(
     release_memory()
     reserved = max(_IDLE, current_rss())
     everything = all(ref.content_id in reused for ref in refs)
-    expansion = left(source, reused.values()) if everything else measure(source, spec)
+    expansion = expansion_of(source, reused.values()) if everything else measure(source, spec)
     compressed = any(segment.compression for segment in source.segments)
     sizes = (ref.nbytes * max(stored_to_text(segment) for segment in ref.segments) for ref in refs)
     largest = math.inf if compressed else max(sizes, default=0)

@@ -98,7 +98,7 @@ def write_profile(profile: InputProfile, folder: Path) -> tuple[Path, Path]:
 
 
 def _no_engine(_: object) -> Any:
-    raise NotImplementedError("a profile has no plan of a run")
+    raise RuntimeError("a profile has no plan of a run")
 
 
 def _profile_source(source: Source, context: RunContext) -> TableState:
