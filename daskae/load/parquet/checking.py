@@ -195,7 +195,7 @@ def _plain_schema(parts: TableParts) -> pa.Schema:
 
 
 def _empty(schema: pa.Schema) -> pl.DataFrame:
-    return _frame(schema.empty_table())
+    return _frame(pa.Table.from_batches([], schema))
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
