@@ -39,7 +39,9 @@ class MariadbServer:
     """A server on a free port of the loopback address, that can be killed and started again on the same data."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._who = folder, other_user(folder)
+        temporary = folder / "temporary"
+        temporary.mkdir()
+        self._folder, self._who = folder, other_user(folder, temporary)
         name = pwd.getpwuid(self._who["user"]).pw_name if self._who else getpass.getuser()
         make = [str(_program("mariadb-install-db")), "--no-defaults", f"--datadir={folder / 'data'}", f"--user={name}"]
         make += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
@@ -67,6 +69,7 @@ class MariadbServer:
         serve += [
             f"--socket={folder / 'socket'}",
             f"--pid-file={folder / 'pid'}",
+            f"--tmpdir={folder / 'temporary'}",  # a server that starts removes the temporary tables of others from a shared one
             f"--init-file={folder / 'first.sql'}",
         ]
         serve += ["--skip-name-resolve", *(f"--{name}={value}" for name, value in _SETTINGS.items())]
