@@ -162,8 +162,12 @@ class Projection:
 def expansion_of(source: Source, results: Collection[PartitionResult]) -> Expansion:
     """See how large the input has become: all of it was read by earlier runs."""
     text = sum(segment.nbytes * stored_to_text(segment) for segment in source.segments)
-    rows = sum(result.files["rows"].nbytes for result in results if "rows" in result.files)
-    return Expansion(2.0, rows / max(1, text), WINDOW)
+    return Expansion(2.0, exchanged_bytes(results) / max(1, text), WINDOW)
+
+
+def exchanged_bytes(results: Collection[PartitionResult]) -> int:
+    """Return the size of all accepted rows as map tasks left them."""
+    return sum(result.files["rows"].nbytes for result in results if "rows" in result.files)
 
 
 def project(

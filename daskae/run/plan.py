@@ -14,7 +14,7 @@ from daskae.faults import crash_point
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.run.context import RunContext
 from daskae.run.inputs import Source, require_columns
-from daskae.run.memory import MemoryTerm, project, stored_to_text
+from daskae.run.memory import MemoryTerm, Projection, project, stored_to_text
 from daskae.run.privacy import personal_columns
 from daskae.run.references import with_references
 from daskae.run.transforms import build_run_steps, dedupe_rules, require_apart, warn_of_steps
@@ -52,8 +52,7 @@ class Plan:
     """Memory a task may use; None where only the workers know, which are asked before the first task."""
     workers: int | None
     """Threads or worker processes; None for what the cluster's settings say."""
-    most_bucket_bytes: int = 0
-    """Exchange bytes of a bucket that a task may hold at once."""
+    projection: Projection
     flush_bytes: int = FLUSH_BYTES
     """Accepted rows that a map task may hold before it writes them."""
 
@@ -61,6 +60,11 @@ class Plan:
     def projected_bytes(self) -> int:
         """Memory one task is expected to need at most, the process included."""
         return sum(term.nbytes for term in self.memory)
+
+    def most_bucket_bytes(self, exchanged: int) -> int:
+        """Exchange bytes of a bucket that a task may hold at once, now that it is known how many there are in all."""
+        known = replace(self.projection, total=exchanged, bucket=exchanged // self.buckets)
+        return known.most_bucket_bytes(self.allowed_bytes)
 
     @property
     def bucket_slots(self) -> list[tuple[int, int]]:
@@ -94,10 +98,11 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     if engine == LOCAL:
         workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
     allowed = allowed_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
-    most = projection.most_bucket_bytes(allowed)
     flush = projection.flush_bytes(allowed)
-    memory = projection.terms(most, flush)
-    plan = Plan(source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers, most, flush)
+    memory = projection.terms(projection.most_bucket_bytes(allowed), flush)
+    plan = Plan(
+        source, spec, refs, reused, folders, buckets, engine, reason, memory, allowed, workers, projection, flush
+    )  # fmt: skip
     _require_fit(plan)
     warn_of_steps(spec.steps, context)
     crash_point("plan.made")

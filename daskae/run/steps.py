@@ -25,6 +25,7 @@ from daskae.hashing import digest_texts
 from daskae.partition import ExchangeFile, PartitionRef, PartitionResult
 from daskae.run.attempts import complete
 from daskae.run.context import RunContext
+from daskae.run.memory import exchanged_bytes
 from daskae.run.plan import Plan, damaged_parts
 from daskae.run.rejects import share
 from daskae.run.transforms import tell_of_steps
@@ -227,10 +228,9 @@ def reduce_buckets(plan: Plan, mapped: Mapped, repeated: Sequence[Step], engine:
     # What decides the result beside the rows is in the spec, but as_of and the metric settings matter only later.
     definition = replace(plan.spec, as_of=None).fingerprint
     identity = digest_texts("reduce", definition, mapped.identity, *(str(path) for paths in files for path in paths))
+    most = plan.most_bucket_bytes(exchanged_bytes(mapped.results))
     tasks = [
-        ReduceTask(
-            first, last, files, context.steps(digest_texts(identity, str(first), str(last))), plan.most_bucket_bytes
-        )
+        ReduceTask(first, last, files, context.steps(digest_texts(identity, str(first), str(last))), most)
         for first, last in plan.bucket_slots
     ]
     shared = (plan.spec, mapped.layout_path)
