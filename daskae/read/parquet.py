@@ -9,13 +9,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from daskae.batch import Batch, RowNumbers, Span
+from daskae.batch import Batch, RawRows, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
-from daskae.read.frames import to_frame
+from daskae.read.row_groups import Piece, group_runs, read_pieces
 from daskae.read.source import RangeReader, file_size_and_identity, hash_range, is_url, reading
 
-BATCH_ROWS = 131_072
 _ENCODER = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -27,15 +26,28 @@ def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterat
     InputError
         If a page is damaged; checksums are verified where the file has them.
     """
-    groups = list(range(segment.start, segment.end))
+    done = 0
+    for piece in _pieces(segment, range(segment.start, segment.end), columns):
+        whole = piece if set(columns) == set(segment.columns) else None
+        count = piece.cells.height
+        yield Batch(piece.cells, count, _RawRows(segment, done, whole), (Span(index, count),))
+        done += count
+
+
+def raw_batches(segment: Segment) -> Iterator[tuple[int, RawRows]]:
+    """Yield the number of rows of a segment, and a function that gives the raw text of some of them."""
+    footer = read_footer(segment.path)
+    rows = sum(footer.row_group(i).num_rows for i in range(segment.start, segment.end))
+    yield rows, _RawRows(segment, 0, None)
+
+
+def _pieces(segment: Segment, groups: range, columns: Sequence[str]) -> Iterator[Piece]:
     try:
-        with reading(segment.path), pq.ParquetFile(_opened(segment.path), page_checksum_verification=True) as file:
-            done = 0
-            for piece in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
-                cells = to_frame(pa.Table.from_batches([piece]))
-                whole = piece.select(list(segment.columns)) if set(columns) == set(segment.columns) else None
-                yield Batch(cells, cells.height, _RawRows(segment, done, whole), (Span(index, cells.height),))
-                done += cells.height
+        with (
+            reading(segment.path),
+            pq.ParquetFile(_opened(segment.path), page_checksum_verification=True) as file,
+        ):
+            yield from read_pieces(file, segment.path, groups, columns)
     except pa.ArrowException as error:
         raise InputError("an input is not a readable Parquet file", segment.label, str(error)[:200]) from error
 
@@ -43,7 +55,7 @@ def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterat
 class _RawRows:
     """Gives whole rows as JSON when somebody asks; rows that were read in part are read again."""
 
-    def __init__(self, segment: Segment, first: int, whole: pa.RecordBatch | None) -> None:
+    def __init__(self, segment: Segment, first: int, whole: Piece | None) -> None:
         self._segment, self._first, self._whole = segment, first, whole
 
     def __call__(self, rows: RowNumbers) -> tuple[pl.Series, pl.Series]:
@@ -51,27 +63,34 @@ class _RawRows:
         if self._whole is None:
             texts = self._read_again(rows + self._first)
         else:
-            texts = _as_json_texts(pa.Table.from_batches([self._whole.take(pl.Series(rows).to_arrow())]))
+            texts = _as_json_texts(self._whole.rows(pl.Series(rows), self._segment.columns))
         return texts, pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
 
     def _read_again(self, wanted: RowNumbers) -> pl.Series:
         texts = [pl.Series(dtype=pl.String)]
+        footer = read_footer(self._segment.path)
         done = 0
-        with pq.ParquetFile(_opened(self._segment.path)) as file:
-            for group in range(self._segment.start, self._segment.end):
-                count = file.metadata.row_group(group).num_rows
-                inside = wanted[(wanted >= done) & (wanted < done + count)] - done
-                if len(inside):
-                    rows = file.read_row_group(group, use_threads=False).take(pl.Series(inside).to_arrow())
-                    texts.append(_as_json_texts(rows))
-                done += count
+        for group in range(self._segment.start, self._segment.end):
+            count = footer.row_group(group).num_rows
+            inside = wanted[(wanted >= done) & (wanted < done + count)] - done
+            if len(inside):
+                texts += self._of_group(group, inside)
+            done += count
         return pl.concat(texts)
+
+    def _of_group(self, group: int, wanted: RowNumbers) -> Iterator[pl.Series]:
+        done = 0
+        for piece in _pieces(self._segment, range(group, group + 1), self._segment.columns):
+            inside = wanted[(wanted >= done) & (wanted < done + piece.cells.height)] - done
+            if len(inside):
+                yield _as_json_texts(piece.rows(pl.Series(inside), self._segment.columns))
+            done += piece.cells.height
 
 
 def _as_json_texts(rows: pa.Table) -> pl.Series:
     """Write rows as :func:`as_json` does; where all are texts, Polars does the same in a quarter of the time."""
-    if rows.num_rows and all(kind == pa.string() for kind in rows.schema.types):
-        return to_frame(rows).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    if rows.num_rows and all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in rows.schema.types):
+        return pl.DataFrame(pl.from_arrow(rows)).select(pl.struct(pl.all()).struct.json_encode()).to_series()
     return pl.Series([as_json(row) for row in rows.to_pylist()], dtype=pl.String)
 
 
@@ -101,7 +120,7 @@ def scan_parquet(path: str, label: str, block_size: int) -> list[Segment]:
         names = tuple(footer.schema.to_arrow_schema().names)
         groups = [_group_range(footer.row_group(i)) for i in range(footer.num_row_groups)]
         segments = []
-        for first, last in _group_runs([end - start for start, end in groups], block_size):
+        for first, last in group_runs([end - start for start, end in groups], block_size):
             start, end = groups[first][0], groups[last - 1][1]
             digest = hash_range(reader, start, end)
             segments.append(Segment(path, label, "parquet", first, last, end - start, digest, names, identity))
@@ -147,15 +166,3 @@ def _group_range(group: Any) -> tuple[int, int]:
         starts.append(min(offsets))
         ends.append(min(offsets) + column.total_compressed_size)
     return min(starts), max(ends)
-
-
-def _group_runs(sizes: Sequence[int], block_size: int) -> list[tuple[int, int]]:
-    """Cut a list of row groups into runs of about ``block_size`` bytes."""
-    runs: list[tuple[int, int]] = []
-    first, total = 0, 0
-    for i, size in enumerate(sizes):
-        if i > first and total + size > block_size:
-            runs.append((first, i))
-            first, total = i, 0
-        total += size
-    return [*runs, (first, len(sizes))] if len(sizes) > first else runs

@@ -60,6 +60,8 @@ def raw_batches(segment: Segment, dialect: Dialect, columns: ColumnsOf) -> Itera
     """Yield (rows, function that gives their raw text) of each batch, without parsing cells where that is possible."""
     if segment.kind == "csv" and not segment.corrections:
         yield from csv.raw_batches(segment, dialect)
+    elif segment.kind == "parquet" and not segment.corrections:
+        yield from parquet.raw_batches(segment)
     else:
         for batch in read_segments([segment], dialect, columns):
             yield batch.count, batch.raw

@@ -15,8 +15,8 @@ from daskae.errors import DaskaeError
 from daskae.monitor.memory import current_rss
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.read.csv import WINDOW
-from daskae.read.parquet import BATCH_ROWS
 from daskae.read.reader import read_segments
+from daskae.read.row_groups import BATCH_ROWS
 from daskae.run.inputs import Source
 from daskae.stages.map import FLUSH_BYTES, to_units
 from daskae.stages.spec import Spec
