@@ -35,8 +35,8 @@ SLOTS = 256
 MANIFEST = "manifest.json"
 _OFFSETS = "slot_offsets"
 _GROUPS = b"slot_groups"
-_GROUP_ROWS = 4096
-"""Rows of a record batch, roughly, in files that are large enough."""
+_GROUP_ROWS, _FEWEST_ROWS = 16_384, 1024
+"""Rows of a record batch, roughly; no fewer than the latter where there are more buckets than such batches."""
 _READ_WINDOW = 4 << 20
 _WRITE_BUFFER = 1 << 20
 """Bytes handed to the system at once: a file written in pieces of some kilobytes takes twice the time (measured)."""
@@ -48,10 +48,19 @@ def slots_of(hashes: U64) -> NDArray[np.uint16]:
 
 
 class ExchangeWriter:
-    """Writes one exchange file; a context manager. Nothing is written until the first rows come."""
+    """Writes one exchange file; a context manager. Nothing is written until the first rows come.
 
-    def __init__(self, folder: Path, stem: str) -> None:
-        self._folder = folder
+    Parameters
+    ----------
+    folder : Path
+    stem : str
+        How the file's name begins.
+    buckets : int
+        Into how many parts the slots will be read, so that none reads more batches than its own.
+    """
+
+    def __init__(self, folder: Path, stem: str, buckets: int = 1) -> None:
+        self._folder, self._buckets = folder, buckets
         self.name = f"{stem}-{secrets.token_hex(8)}.arrow"
         self._writer: Any = None
         self._sink: Any = None
@@ -76,7 +85,8 @@ class ExchangeWriter:
         order = np.argsort(slots, kind="stable")
         batch = _to_batch(frame[order])
         starts = np.searchsorted(slots[order], np.arange(SLOTS + 1)).astype("<i8")
-        self._open(batch.schema, min(SLOTS, max(1, 1 << (frame.height // _GROUP_ROWS).bit_length() >> 1)))
+        groups = max(frame.height // _GROUP_ROWS, min(self._buckets, frame.height // _FEWEST_ROWS), 1)
+        self._open(batch.schema, min(SLOTS, 1 << groups.bit_length() - 1))
         width = SLOTS // self._groups
         for first in range(0, SLOTS, width):
             here = starts.clip(starts[first], starts[first + width])

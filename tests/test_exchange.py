@@ -28,10 +28,10 @@ from daskae.partition import ExchangeFile
 Slots = np.ndarray[tuple[int], np.dtype[np.uint16]]
 
 
-def write(folder: Path, *batches: list[int]) -> ExchangeFile:
+def write(folder: Path, *batches: list[int], buckets: int = 1) -> ExchangeFile:
     """Write batches of rows with these slots; a row is numbered over all of them."""
     done = 0
-    with ExchangeWriter(folder, "rows") as writer:
+    with ExchangeWriter(folder, "rows", buckets) as writer:
         for slots in batches:
             frame = pl.DataFrame(
                 {"n": range(done, done + len(slots)), "s": slots}, schema={"n": pl.Int64, "s": pl.Int64}
@@ -68,12 +68,15 @@ def test_slots_come_back_in_order(folder: Path, batches: list[list[int]], first:
     path.unlink()
 
 
+@pytest.mark.parametrize(("buckets", "groups"), [(1, 2), (8, 8), (256, 32)])
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (3, 17), (64, 128), (255, SLOTS), (0, SLOTS)])
-def test_a_file_of_many_batches_is_read_where_needed(tmp_path: Path, first: int, last: int) -> None:
+def test_a_file_of_many_batches_is_read_where_needed(
+    tmp_path: Path, first: int, last: int, buckets: int, groups: int
+) -> None:
     slots = np.random.default_rng(1).integers(0, SLOTS, 40_000).tolist()
-    path = tmp_path / write(tmp_path, slots, slots[:9], slots[::-1]).name
+    path = tmp_path / write(tmp_path, slots, slots[:9], slots[::-1], buckets=buckets).name
     with pa.OSFile(str(path)) as source:
-        assert pa.ipc.open_file(source).num_record_batches == 3 * 8
+        assert pa.ipc.open_file(source).num_record_batches == 3 * groups
     frame = read_frame([path], first, last)
     assert sorted(frame["n"]) == [n for n, slot in enumerate(slots + slots[:9] + slots[::-1]) if first <= slot < last]
     assert read_frame([path], first, last, ["s"]).equals(frame.select("s"))

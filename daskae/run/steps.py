@@ -91,9 +91,9 @@ def map_partitions(plan: Plan, engine: Engine, context: RunContext) -> Mapped:
         if i in damaged:
             (folder / MANIFEST).unlink(missing_ok=True)
         if known is None:
-            todo.append(MapTask(ref, folder, plan.flush_bytes))
+            todo.append(MapTask(ref, folder, plan.flush_bytes, plan.buckets))
         else:
-            done.append((MapTask(ref, folder, plan.flush_bytes), known))
+            done.append((MapTask(ref, folder, plan.flush_bytes, plan.buckets), known))
     with context.stage("map", len(todo), len(done), sum(task.ref.nbytes for task in todo)):
         cut = partial(_smaller, spec=plan.spec)
         context.pending = {task.folder: str(task) for task in todo}
@@ -130,6 +130,7 @@ class MapTask:
     ref: PartitionRef
     folder: Path
     flush_bytes: int
+    buckets: int
 
     def __str__(self) -> str:
         return str(self.ref)
@@ -137,7 +138,7 @@ class MapTask:
 
 def map_partition(task: MapTask, spec: Spec) -> PartitionResult:
     """Run the map task."""
-    return process_partition(task.ref, spec, task.folder, task.flush_bytes)
+    return process_partition(task.ref, spec, task.folder, task.flush_bytes, task.buckets)
 
 
 def _is_packed(task: MapTask) -> bool:

@@ -32,7 +32,9 @@ FLUSH_BYTES = 32 << 20
 """Accepted rows held before they are sorted and written; more than one flush happens for compressed files only."""
 
 
-def process_partition(ref: PartitionRef, spec: Spec, folder: Path, flush_bytes: int = FLUSH_BYTES) -> PartitionResult:
+def process_partition(
+    ref: PartitionRef, spec: Spec, folder: Path, flush_bytes: int = FLUSH_BYTES, buckets: int = 1
+) -> PartitionResult:
     """Read, check and write one partition.
 
     Parameters
@@ -43,6 +45,8 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path, flush_bytes: 
         Where this partition's output belongs; a manifest there means that it is done.
     flush_bytes : int
         Accepted rows to hold at most before they are written.
+    buckets : int
+        Into how many buckets the rows will be reduced.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def process_partition(ref: PartitionRef, spec: Spec, folder: Path, flush_bytes: 
     folder.mkdir(parents=True, exist_ok=True)
     runner = Runner(partition_facts(ref), whole_dimension, checks_repeats=spec.checks_repeats)
     before, after = _change(spec.steps.before, runner), _change(spec.steps.after, runner)
-    with _Output(spec, folder, len(ref.segments), flush_bytes) as output:
+    with _Output(spec, folder, len(ref.segments), flush_bytes, buckets) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
             checked = check_batch(
                 batch, spec.contract, spec.rules, spec.checked_columns,
@@ -110,6 +114,7 @@ class _Output:
     folder: Path
     segments: int
     flush_bytes: int = FLUSH_BYTES
+    buckets: int = 1
     reasons: Counter[str] = field(default_factory=Counter)
     states: dict[str, RuleState] = field(default_factory=dict)
     total: int = 0
@@ -126,9 +131,9 @@ class _Output:
 
     def __enter__(self) -> "_Output":
         self._stack = ExitStack()
-        self._rows = self._stack.enter_context(ExchangeWriter(self.folder, "rows"))
+        self._rows = self._stack.enter_context(ExchangeWriter(self.folder, "rows", self.buckets))
         self._keys = [
-            self._stack.enter_context(ExchangeWriter(self.folder, f"keys-{i}"))
+            self._stack.enter_context(ExchangeWriter(self.folder, f"keys-{i}", self.buckets))
             for i in range(len(self.spec.keyed_rules))
         ]
         self._rejects = self._stack.enter_context(ExchangeWriter(self.folder, "rejects"))
