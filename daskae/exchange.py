@@ -11,6 +11,7 @@ commit: it fails if somebody was first, so of two attempts one wins, and a kille
 names.
 """
 
+import io
 import json
 import os
 import secrets
@@ -101,7 +102,8 @@ class ExchangeWriter:
     def _open(self, schema: pa.Schema, groups: int) -> None:
         if self._writer is None:
             self._groups = groups
-            self._sink = pa.BufferedOutputStream(pa.OSFile(str(self._folder / self.name), "wb"), _WRITE_BUFFER)
+            self._file = _SummedFile(self._folder / self.name)
+            self._sink = pa.BufferedOutputStream(pa.PythonFile(self._file, "w"), _WRITE_BUFFER)
             self._writer = pa.ipc.new_file(self._sink, schema.with_metadata({_GROUPS: str(groups).encode()}))
 
     def _write(self, batch: pa.RecordBatch, offsets: NDArray[np.int64]) -> None:
@@ -114,8 +116,30 @@ class ExchangeWriter:
         if self._writer is None:
             return None
         self.__exit__()
-        size, checksum = file_checksum(self._folder / self.name)
-        return ExchangeFile(self.name, self._rows, size, checksum)
+        return ExchangeFile(self.name, self._rows, self._file.size, str(self._file.sum.hexdigest()))
+
+
+class _SummedFile(io.RawIOBase):
+    """A file to write that sums up what it is given, so that it need not be read again."""
+
+    def __init__(self, path: Path) -> None:
+        self._inner = path.open("xb", buffering=0)
+        self.size, self.sum = 0, xxhash.xxh3_128()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self.sum.update(view)
+        self.size += len(view)
+        while view:  # a write may take less than it is given
+            view = view[self._inner.write(view) :]
+        return len(data)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
 
 
 def _to_batch(frame: pl.DataFrame) -> pa.RecordBatch:

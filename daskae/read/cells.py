@@ -61,8 +61,16 @@ def is_plain(text: bytes, dialect: Dialect) -> bool:
 
 
 def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
+    """Let Arrow look: it is faster than a decoder, makes no text, and lets other threads run."""
+    whole = pa.LargeStringArray.from_buffers(1, pa.py_buffer(np.array([0, len(text)])), pa.py_buffer(text))
+    try:
+        whole.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _can_be_decoded(text: bytes) -> bool:
     try:
         text.decode()
     except UnicodeDecodeError:
@@ -81,7 +89,7 @@ def _unparsable(text: bytes, records: Records, dialect: Dialect) -> list[Broken]
         # An error's position costs a copy of all that follows it, so each record with more than ASCII is tried alone.
         high = np.flatnonzero(np.frombuffer(text, np.uint8) > 127)
         for row in np.unique(np.searchsorted(records.starts, high, side="right") - 1).tolist():
-            if not _is_utf8(text[int(records.starts[row]) : int(records.ends[row])]):
+            if not _can_be_decoded(text[int(records.starts[row]) : int(records.ends[row])]):
                 invalid = Broken(row, "invalid_encoding", "the bytes are not valid in the declared encoding")
                 found.setdefault(row, invalid)
     return [found[row] for row in sorted(found)]
@@ -93,7 +101,8 @@ def _cut_out(text: bytes, records: Records, rows: list[int]) -> bytes:
         return text
     starts, ends = records.starts[rows].tolist(), records.ends[rows].tolist()
     kept = zip([0, *ends], [*starts, len(text)], strict=True)
-    return b"".join([text[start:end] for start, end in kept])
+    view = memoryview(text)
+    return b"".join([view[start:end] for start, end in kept])
 
 
 def _merge(broken: list[Broken], wrong: list[Broken]) -> list[Broken]:

@@ -277,7 +277,11 @@ def _with_headers_marked(batch: Batch, names: Sequence[str], dialect: Dialect) -
     cells = batch.cells
     if dialect.header is not None or not cells.height or not cells.width:
         return batch
-    candidates = cells[cells.columns[0]].str.contains(cells.columns[0], literal=True).arg_true()
+    # Comparing takes a third of the time that a search for the name does: it stands at the beginning, unless there are
+    # blanks or a mark before it.
+    first, name = pl.col(cells.columns[0]), cells.columns[0]
+    may_be = first.str.starts_with(name) | (first < "!") | (first >= "\ufeff")
+    candidates = cells.select(may_be).to_series().arg_true()
     if not len(candidates):
         return batch
     # Names were stripped of blanks when the header was read, and files put together by cat have a mark before it.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
+import numpy as np
 import polars as pl
 
 from daskae.schema import Column, Contract, sql_expression
@@ -16,6 +17,8 @@ from daskae.schema import Column, Contract, sql_expression
 PRECISION = 38
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INT64 = 2**63 - 1
+_COUNTED_DIGITS = 6
+"""Digits before the point up to which the length of a text tells that it was not rounded."""
 _FIRST_TIME, _LAST_TIME = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)
 
 
@@ -279,10 +282,8 @@ def _decimal_text(text: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
         again = stripped.cast(target, strict=False)
         result = result.scatter(rows, again)
         failed = failed.scatter(rows, again.is_null() & (stripped != ""))
-    # The parser rounds what has more digits than fit, so those texts are read again, exactly. A text of at most
-    # scale + 2 characters is none of them unless its value is below 1, with or without an exponent.
-    units, one = result.to_physical(), 10**scale
-    suspects = ((text.str.len_bytes() > scale + 2) | ((units < one) & (units > -one))).fill_null(True).arg_true()
+    # The parser rounds what has more digits than fit, so those texts are read again, exactly.
+    suspects = _may_be_rounded(text, result.to_physical(), scale).arg_true()
     doubtful = text.gather(suspects).str.contains(rf"[eE]|\.[0-9]{{{scale + 1}}}")
     if doubtful.any():
         rows = suspects.filter(doubtful)
@@ -291,6 +292,25 @@ def _decimal_text(text: pl.Series, scale: int) -> tuple[pl.Series, pl.Series]:
         result = result.scatter(rows, exact)
         failed = failed.scatter(rows, exact.is_null() & (texts != ""))
     return result, failed
+
+
+def _may_be_rounded(text: pl.Series, units: pl.Series, scale: int) -> pl.Series:
+    """Tell which texts may have more than ``scale`` digits after the point: small values, and long texts.
+
+    Such a text of a value above 1 holds all digits before the point, one more than ``scale`` after it, and the point or
+    an exponent. A power of ten counts as a number with a digit less: it may have been one before it was rounded.
+    """
+    one = 10**scale
+    lengths = text.str.len_bytes()
+    small = ((units < one) & (units > -one)).fill_null(True).to_numpy()
+    if not (lengths > scale + 1).any():
+        return pl.Series(small)
+    values = np.abs(units.cast(pl.Float64).fill_null(0).to_numpy())
+    longest = np.full(len(values), scale + 1, np.uint32)
+    for digits in range(_COUNTED_DIGITS):
+        longest += values > float(10 ** (scale + digits))
+    long = (lengths > pl.Series(longest)).fill_null(True).to_numpy()
+    return pl.Series(small | long)
 
 
 def _exact(text: str, scale: int) -> Decimal | None:
