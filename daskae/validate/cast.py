@@ -301,16 +301,15 @@ def _may_be_rounded(text: pl.Series, units: pl.Series, scale: int) -> pl.Series:
     an exponent. A power of ten counts as a number with a digit less: it may have been one before it was rounded.
     """
     one = 10**scale
+    doubtful = ((units < one) & (units > -one)).fill_null(True).to_numpy(writable=True)
     lengths = text.str.len_bytes()
-    small = ((units < one) & (units > -one)).fill_null(True).to_numpy()
-    if not (lengths > scale + 1).any():
-        return pl.Series(small)
-    values = np.abs(units.cast(pl.Float64).fill_null(0).to_numpy())
+    rows = (lengths > scale + 1).arg_true()
+    values = np.abs(units.gather(rows).cast(pl.Float64).fill_null(0).to_numpy())
     longest = np.full(len(values), scale + 1, np.uint32)
     for digits in range(_COUNTED_DIGITS):
         longest += values > float(10 ** (scale + digits))
-    long = (lengths > pl.Series(longest)).fill_null(True).to_numpy()
-    return pl.Series(small | long)
+    doubtful[rows] |= lengths.gather(rows).to_numpy() > longest
+    return pl.Series(doubtful)
 
 
 def _exact(text: str, scale: int) -> Decimal | None:
