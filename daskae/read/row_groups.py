@@ -61,12 +61,13 @@ def read_pieces(file: pq.ParquetFile, path: str, groups: range, columns: Sequenc
     """
     rows = [file.metadata.row_group(i).num_rows for i in range(groups.stop)]
     polars = not is_url(path) and _is_same_in_both(file, columns) and not _has_checksums(file, path, groups)
+    schema = to_frame(file.schema_arrow.empty_table().select(columns)).schema if polars else pl.Schema()
     for first, last in group_runs(rows[groups.start :], BATCH_ROWS):
         run = range(groups.start + first, groups.start + last)
         start, count = sum(rows[: run.start]), sum(rows[run.start : run.stop])
         done = 0
         while polars and count <= _LARGEST_GROUP and done < count:
-            piece = _by_polars(path, columns, start + done, min(BATCH_ROWS, count - done))
+            piece = _by_polars(path, schema, start + done, min(BATCH_ROWS, count - done))
             if piece is None:  # Arrow reads it, or says what is wrong with it
                 polars = False
                 table = file.read_row_groups(list(run), columns=list(columns), use_threads=False).slice(done)
@@ -93,13 +94,14 @@ def group_runs(sizes: Sequence[int], most: int) -> list[tuple[int, int]]:
     return [*runs, (first, len(sizes))] if len(sizes) > first else runs
 
 
-def _by_polars(path: str, columns: Sequence[str], start: int, count: int) -> Piece | None:
-    """Read rows, or return None where Polars cannot."""
+def _by_polars(path: str, schema: pl.Schema, start: int, count: int) -> Piece | None:
+    """Read rows, or return None where Polars cannot, or takes the types that Arrow wrote down for those of the file."""
+    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(schema.names()).slice(start, count)
     try:
-        frame = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(columns).slice(start, count).collect()
+        frame = rows.collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         return None
-    return Piece(frame) if frame.height == count else None
+    return Piece(frame) if frame.height == count and frame.schema == schema else None
 
 
 def _is_same_in_both(file: pq.ParquetFile, columns: Sequence[str]) -> bool:
