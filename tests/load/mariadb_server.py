@@ -69,7 +69,8 @@ class MariadbServer:
         serve += [
             f"--socket={folder / 'socket'}",
             f"--pid-file={folder / 'pid'}",
-            f"--tmpdir={folder / 'temporary'}",  # a server that starts removes the temporary tables of others from a shared one
+            # Of its own: a server that starts removes all temporary tables it finds, and those of others are in use.
+            f"--tmpdir={folder / 'temporary'}",
             f"--init-file={folder / 'first.sql'}",
         ]
         serve += ["--skip-name-resolve", *(f"--{name}={value}" for name, value in _SETTINGS.items())]
