@@ -64,7 +64,7 @@ def open_target(kind: Kind, work: Path, url: str | None) -> Iterator[Target]:
         yield Target(kind, _with_driver(url))
     else:
         with postgresql_server() as server:
-            yield Target(kind, _with_driver(f"{server}/postgres"))
+            yield Target(kind, _with_driver(server.url))
 
 
 def _with_driver(url: str) -> str:

@@ -13,8 +13,9 @@ from benchmarks.loaders.customers import KEY, LOADED_AT, MARKS, SCHEMA, SOURCE_R
 from benchmarks.loaders.methods import Ready, Task
 from daskae.load.base import Load, Strategy, TableParts
 from daskae.load.parts import read_batches
+from daskae.load.sql.columns import plain_columns
 from daskae.load.sql.postgresql import dialect as postgresql
-from daskae.load.sql.postgresql.values import to_csv
+from daskae.load.sql.postgresql.binary import to_binary
 from daskae.load.sql.sqlite import dialect as sqlite
 from daskae.load.sql.sqlite.values import to_python
 from daskae.load.targets import open_sink
@@ -99,5 +100,5 @@ def _serialise(load: Load, for_sqlite: bool) -> float:
         if for_sqlite:
             [to_python(*column, parts.name) for column in zip(batch.columns, parts.schema, strict=True)]
         else:
-            to_csv(batch, parts.name, None)
+            to_binary(plain_columns(batch, parts.name))
     return time.perf_counter() - began

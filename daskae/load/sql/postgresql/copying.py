@@ -1,31 +1,50 @@
-"""COPY into a staged table of PostgreSQL, by several connections at once for a large table.
+"""COPY into a table of PostgreSQL, by several connections at once for a large one.
 
-The server parses what a connection sends in one process, and that is what takes longest. Blocks are handed out one by
-one, so the streams end together; the rows keep their numbers, whichever stream brings them.
+The server reads what a connection sends in one process, and that is what takes longest. Blocks are handed out one by
+one, so the streams end together; the rows keep their numbers, whichever stream brings them. They go in binary form
+where each column has the very type that daskae declares, as CSV otherwise.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
+from daskae.arrow import to_array
 from daskae.errors import LoadError
 from daskae.load.base import TableParts
 from daskae.load.parts import read_batches
-from daskae.load.sql.columns import plain_type
+from daskae.load.sql.columns import plain_columns, plain_type
 from daskae.load.sql.dialect import POSITION
+from daskae.load.sql.postgresql.binary import HEADER, TRAILER, fits, to_binary
 from daskae.load.sql.postgresql.failures import sql_state
 from daskae.load.sql.postgresql.values import to_csv
 
 _NOT_IN_TEXT = "22021"
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How rows travel."""
+
+    name: str
+    encode: Callable[[Sequence[pa.Array]], memoryview]
+    header: bytes = b""
+    trailer: bytes = b""
+
+
+_CSV = _Form("csv", to_csv)
+_BINARY = _Form("binary", to_binary, HEADER, TRAILER)
 
 
 def copy_rows(
@@ -35,7 +54,7 @@ def copy_rows(
     parts: TableParts,
     batches: Iterator[pa.RecordBatch],
 ) -> int:
-    """Send all rows, a block of CSV for each batch; return how many the server took.
+    """Send all rows, a block for each batch; return how many the server took.
 
     Raises
     ------
@@ -43,9 +62,11 @@ def copy_rows(
         Naming the column and the row, when a text holds a NUL.
     """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, names)
+    numbered = columns[0] == POSITION
+    form = _BINARY if _takes_binary(connections[0], table, names, parts, numbered) else _CSV
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(table, names, sql.SQL(form.name))
     source = _Source(batches)
-    send = partial(_send, statement=statement, name=parts.name, source=source, numbered=columns[0] == POSITION)
+    send = partial(_send, statement=statement, name=parts.name, source=source, numbered=numbered, form=form)
     try:
         if len(connections) == 1:
             return send(connections[0])
@@ -96,12 +117,29 @@ class _Source:
         self._stopped = True
 
 
-def _send(connection: Connection, statement: sql.Composed, name: str, source: _Source, numbered: bool) -> int:
+def _takes_binary(
+    connection: Connection, table: sql.Composable, names: sql.Composable, parts: TableParts, numbered: bool
+) -> bool:
+    """Whether all columns of the table have the types that Arrow's have in binary form."""
+    nothing = sql.SQL("SELECT {} FROM {} LIMIT 0").format(names, table)
+    found = connection.execute(nothing, prepare=False).description or ()
+    kinds = [*([pa.int64()] if numbered else []), *(plain_type(field.type) for field in parts.schema)]
+    return all(fits(kind, column.type_code) for kind, column in zip(kinds, found, strict=True))
+
+
+def _send(
+    connection: Connection, statement: sql.Composed, name: str, source: _Source, numbered: bool, form: _Form
+) -> int:  # fmt: skip
     try:
         with connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
+                copy.write(form.header)
                 for position, batch in source:
-                    copy.write(to_csv(batch, name, position if numbered else None))
+                    columns = plain_columns(batch, name)
+                    if numbered:
+                        columns.insert(0, to_array(np.arange(position, position + batch.num_rows)))
+                    copy.write(form.encode(columns))
+                copy.write(form.trailer)
             return cursor.rowcount
     except BaseException:
         source.stop()
