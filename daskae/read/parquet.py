@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import fsspec
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 from daskae.batch import Batch, RawRows, RowNumbers, Span
 from daskae.errors import InputError
 from daskae.partition import Segment
-from daskae.read.row_groups import Piece, group_runs, read_pieces
+from daskae.read.row_groups import Piece, RowGroups, group_runs
 from daskae.read.source import RangeReader, file_size_and_identity, hash_range, is_url, reading
 
 _ENCODER = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":"))
@@ -26,28 +28,34 @@ def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterat
     InputError
         If a page is damaged; checksums are verified where the file has them.
     """
-    done = 0
-    for piece in _pieces(segment, range(segment.start, segment.end), columns):
-        whole = piece if set(columns) == set(segment.columns) else None
-        count = piece.cells.height
-        yield Batch(piece.cells, count, _RawRows(segment, done, whole), (Span(index, count),))
-        done += count
+    with _row_groups(segment, columns) as groups:
+        done = 0
+        for piece in groups.read(range(segment.start, segment.end)):
+            whole = piece if set(columns) == set(segment.columns) else None
+            count = piece.cells.height
+            yield Batch(piece.cells, count, _RawRows(segment, done, whole), (Span(index, count),))
+            done += count
 
 
 def raw_batches(segment: Segment) -> Iterator[tuple[int, RawRows]]:
     """Yield the number of rows of a segment, and a function that gives the raw text of some of them."""
+    yield rows_of(segment), _RawRows(segment, 0, None)
+
+
+def rows_of(segment: Segment) -> int:
+    """Return the number of rows of a segment, as the footer says."""
     footer = read_footer(segment.path)
-    rows = sum(footer.row_group(i).num_rows for i in range(segment.start, segment.end))
-    yield rows, _RawRows(segment, 0, None)
+    return int(sum(footer.row_group(i).num_rows for i in range(segment.start, segment.end)))
 
 
-def _pieces(segment: Segment, groups: range, columns: Sequence[str]) -> Iterator[Piece]:
+@contextmanager
+def _row_groups(segment: Segment, columns: Sequence[str]) -> Iterator[RowGroups]:
     try:
         with (
             reading(segment.path),
             pq.ParquetFile(_opened(segment.path), page_checksum_verification=True) as file,
         ):
-            yield from read_pieces(file, segment.path, groups, columns)
+            yield RowGroups(file, segment.path, columns)
     except pa.ArrowException as error:
         raise InputError("an input is not a readable Parquet file", segment.label, str(error)[:200]) from error
 
@@ -67,24 +75,25 @@ class _RawRows:
         return texts, pl.repeat(None, len(texts), dtype=pl.Int64, eager=True)
 
     def _read_again(self, wanted: RowNumbers) -> pl.Series:
+        columns = self._segment.columns
         texts = [pl.Series(dtype=pl.String)]
-        footer = read_footer(self._segment.path)
         done = 0
-        for group in range(self._segment.start, self._segment.end):
-            count = footer.row_group(group).num_rows
-            inside = wanted[(wanted >= done) & (wanted < done + count)] - done
-            if len(inside):
-                texts += self._of_group(group, inside)
-            done += count
+        with _row_groups(self._segment, columns) as groups:
+            for group in range(self._segment.start, self._segment.end):
+                last = done + groups.rows[group]
+                if not _between(wanted, done, last).size:
+                    done = last
+                    continue
+                for piece in groups.read(range(group, group + 1)):
+                    inside = _between(wanted, done, done + piece.cells.height) - done
+                    texts.append(_as_json_texts(piece.rows(pl.Series(inside), columns)))
+                    done += piece.cells.height
         return pl.concat(texts)
 
-    def _of_group(self, group: int, wanted: RowNumbers) -> Iterator[pl.Series]:
-        done = 0
-        for piece in _pieces(self._segment, range(group, group + 1), self._segment.columns):
-            inside = wanted[(wanted >= done) & (wanted < done + piece.cells.height)] - done
-            if len(inside):
-                yield _as_json_texts(piece.rows(pl.Series(inside), self._segment.columns))
-            done += piece.cells.height
+
+def _between(rows: RowNumbers, first: int, last: int) -> RowNumbers:
+    """Return the rows in ``[first, last)`` among rows in rising order."""
+    return rows[slice(*np.searchsorted(rows, [first, last]))]
 
 
 def _as_json_texts(rows: pa.Table) -> pl.Series:

@@ -7,6 +7,7 @@ for a million rows of eight columns). But it verifies no checksums of pages, and
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
@@ -42,8 +43,8 @@ class Piece:
         return self.cells.select(columns)[indices].to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def read_pieces(file: pq.ParquetFile, path: str, groups: range, columns: Sequence[str]) -> Iterator[Piece]:
-    """Read some columns of consecutive row groups, in pieces of up to ``BATCH_ROWS`` rows.
+class RowGroups:
+    """Some columns of an open Parquet file.
 
     Parameters
     ----------
@@ -51,34 +52,53 @@ def read_pieces(file: pq.ParquetFile, path: str, groups: range, columns: Sequenc
         Open, to verify checksums of pages.
     path : str
         Its path or URL.
-    groups : range
     columns : sequence of str
-
-    Raises
-    ------
-    ArrowException, OSError
-        If a page is damaged.
     """
-    rows = [file.metadata.row_group(i).num_rows for i in range(groups.stop)]
-    polars = not is_url(path) and _is_same_in_both(file, columns) and not _has_checksums(file, path, groups)
-    schema = to_frame(file.schema_arrow.empty_table().select(columns)).schema if polars else pl.Schema()
-    for first, last in group_runs(rows[groups.start :], BATCH_ROWS):
-        run = range(groups.start + first, groups.start + last)
-        start, count = sum(rows[: run.start]), sum(rows[run.start : run.stop])
-        done = 0
-        while polars and count <= _LARGEST_GROUP and done < count:
-            piece = _by_polars(path, schema, start + done, min(BATCH_ROWS, count - done))
-            if piece is None:  # Arrow reads it, or says what is wrong with it
-                polars = False
-                table = file.read_row_groups(list(run), columns=list(columns), use_threads=False).slice(done)
-                yield Piece(to_frame(table), table)
-                done = count
-            else:
+
+    def __init__(self, file: pq.ParquetFile, path: str, columns: Sequence[str]) -> None:
+        self._file, self._path, self._columns = file, path, list(columns)
+        self.rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        self._starts = [0, *accumulate(self.rows)]
+        self._schema: pl.Schema | None = None
+        """Types that Polars is to give; None where Arrow reads."""
+        if not is_url(path) and _is_same_in_both(file, columns) and not _has_checksums(file, path):
+            self._schema = to_frame(file.schema_arrow.empty_table().select(columns)).schema
+
+    def read(self, groups: range) -> Iterator[Piece]:
+        """Read consecutive row groups, in pieces of up to ``BATCH_ROWS`` rows.
+
+        Raises
+        ------
+        ArrowException, OSError
+            If a page is damaged.
+        """
+        for first, last in group_runs(self.rows[groups.start : groups.stop], BATCH_ROWS):
+            run = range(groups.start + first, groups.start + last)
+            done = 0
+            for piece in self._by_polars(run):
                 yield piece
                 done += piece.cells.height
-        if done < count:
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=list(run), columns=list(columns), use_threads=False):
-                table = pa.Table.from_batches([batch])
+            if done < self._starts[run.stop] - self._starts[run.start]:
+                yield from self._by_arrow(run, done)
+
+    def _by_polars(self, run: range) -> Iterator[Piece]:
+        """Read as many rows as Polars can; the rest, or what is wrong with it, is for Arrow to say."""
+        place, end = self._starts[run.start], self._starts[run.stop]
+        while self._schema is not None and place < end and end - self._starts[run.start] <= _LARGEST_GROUP:
+            frame = _scan(self._path, self._schema, place, min(BATCH_ROWS, end - place))
+            if frame is None:
+                self._schema = None
+                return
+            yield Piece(frame)
+            place += frame.height
+
+    def _by_arrow(self, run: range, done: int) -> Iterator[Piece]:
+        for batch in self._file.iter_batches(
+            BATCH_ROWS, row_groups=list(run), columns=self._columns, use_threads=False
+        ):  # fmt: skip
+            table = pa.Table.from_batches([batch]).slice(done)
+            done -= min(done, batch.num_rows)
+            if table.num_rows:
                 yield Piece(to_frame(table), table)
 
 
@@ -94,14 +114,14 @@ def group_runs(sizes: Sequence[int], most: int) -> list[tuple[int, int]]:
     return [*runs, (first, len(sizes))] if len(sizes) > first else runs
 
 
-def _by_polars(path: str, schema: pl.Schema, start: int, count: int) -> Piece | None:
+def _scan(path: str, schema: pl.Schema, start: int, count: int) -> pl.DataFrame | None:
     """Read rows, or return None where Polars cannot, or takes the types that Arrow wrote down for those of the file."""
     rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(schema.names()).slice(start, count)
     try:
         frame = rows.collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         return None
-    return Piece(frame) if frame.height == count and frame.schema == schema else None
+    return frame if frame.height == count and frame.schema == schema else None
 
 
 def _is_same_in_both(file: pq.ParquetFile, columns: Sequence[str]) -> bool:
@@ -113,11 +133,11 @@ def _is_same_in_both(file: pq.ParquetFile, columns: Sequence[str]) -> bool:
     return not old_times and all(any(is_(kind) for is_ in _SAME_IN_BOTH) for kind in types)
 
 
-def _has_checksums(file: pq.ParquetFile, path: str, groups: range) -> bool:
-    """Whether the first pages of a row group have checksums, which most writers leave out and only Arrow verifies."""
-    if not groups:
+def _has_checksums(file: pq.ParquetFile, path: str) -> bool:
+    """Whether the first pages of a file have checksums, which most writers leave out and only Arrow verifies."""
+    if not file.num_row_groups:
         return False
-    column = file.metadata.row_group(groups.start).column(0)
+    column = file.metadata.row_group(0).column(0)
     places = [place for place in (column.dictionary_page_offset, column.data_page_offset) if place]
     with Path(path).open("rb") as raw:
         return any(_names_checksum(os.pread(raw.fileno(), _HEADER_BYTES, place)) for place in places)

@@ -15,6 +15,7 @@ from daskae.errors import DaskaeError
 from daskae.monitor.memory import current_rss
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.read.csv import WINDOW
+from daskae.read.parquet import rows_of
 from daskae.read.reader import read_segments
 from daskae.read.row_groups import BATCH_ROWS
 from daskae.run.inputs import Source
@@ -82,6 +83,7 @@ def measure(source: Source, spec: Spec) -> Expansion:
         batch = next(iter(read_segments([head], spec.dialect, spec.columns_to_read)))
         columns = [name for name in spec.checked_columns if name in spec.contract.names]
         checked = check_batch(batch, spec.contract, (), columns)
+        rows = rows_of(largest) if largest.kind == "parquet" else batch.count
     except (DaskaeError, StopIteration):
         return usual
     sizes = [to_units(column).estimated_size() for column in checked.accepted.get_columns()]
@@ -93,10 +95,13 @@ def measure(source: Source, spec: Spec) -> Expansion:
     if largest.kind == "csv" and not largest.compression:
         read = max(1, head.end - head.start)
         return Expansion(cells / read, kept / read / accepted, WINDOW)
+    if largest.kind == "parquet":
+        share = batch.count / max(1, rows)
+        text = max(1, int(largest.nbytes * stored_to_text(largest) * share))
+        return Expansion(cells / text, kept / text / accepted, max(1, text * min(BATCH_ROWS, rows) // batch.count))
     # How many stored bytes the batch took cannot be seen: text takes about as much as its cells.
-    rows = BATCH_ROWS if largest.kind == "parquet" else batch.count
     nbytes = max(1, cells)
-    return Expansion(1.0, kept / nbytes / accepted, max(1, nbytes * rows // max(1, batch.count)))
+    return Expansion(1.0, kept / nbytes / accepted, nbytes)
 
 
 @dataclass(frozen=True)

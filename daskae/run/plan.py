@@ -53,6 +53,7 @@ class Plan:
     workers: int | None
     """Threads or worker processes; None for what the cluster's settings say."""
     projection: Projection
+    """What decides the memory of a task, as far as it is known before the first one."""
     flush_bytes: int = FLUSH_BYTES
     """Accepted rows that a map task may hold before it writes them."""
 

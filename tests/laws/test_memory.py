@@ -101,6 +101,20 @@ def test_the_projection_follows_the_real_columns(tmp_path: Path) -> None:
     assert found[1].kept < 1 < found[1].cells
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_goes_to_the_exchange_is_projected(tmp_path: Path, kind: str) -> None:
+    """Each row of Parquet is worth many more bytes than are stored of it."""
+    inputs = write_small(tmp_path / "in", 200_000)
+    if kind == "parquet":
+        frame = pl.read_csv(inputs / "orders.csv", infer_schema=False)
+        (inputs / "orders.csv").unlink()
+        frame.write_parquet(inputs / "orders.parquet", row_group_size=50_000)
+    projected = planned(inputs, tmp_path, rules=[EXACT_DUPLICATE]).projection.total
+    run(inputs, tmp_path, rules=[EXACT_DUPLICATE])
+    files = sum(path.stat().st_size for path in tmp_path.glob("work/maps/*/*/rows-*.arrow"))
+    assert 0.75 * files <= projected <= 1.5 * files  # a task may hold twice a bucket, for skew
+
+
 def test_a_dry_run_names_the_terms(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_bytes(orders_csv(100))
     plan = planned(tmp_path / "orders.csv", tmp_path)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from daskae.read import row_groups
 from daskae.read.parquet import read_batches, scan_parquet
-from daskae.read.row_groups import BATCH_ROWS, Piece, group_runs, read_pieces
+from daskae.read.row_groups import BATCH_ROWS, Piece, RowGroups, group_runs
 
 TIMES = st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1))
 VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
@@ -75,7 +75,7 @@ WRITERS = st.fixed_dictionaries(
 
 def pieces(path: Path, columns: list[str]) -> list[Piece]:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        return list(read_pieces(file, str(path), range(file.num_row_groups), columns))
+        return list(RowGroups(file, str(path), columns).read(range(file.num_row_groups)))
 
 
 def frame(found: list[Piece]) -> pl.DataFrame:
@@ -84,7 +84,7 @@ def frame(found: list[Piece]) -> pl.DataFrame:
 
 @contextmanager
 def arrow_alone() -> Iterator[None]:
-    with patch.object(row_groups, "_by_polars", lambda *_: None):
+    with patch.object(row_groups, "_scan", lambda *_: None):
         yield
 
 
@@ -148,13 +148,13 @@ def test_a_group_is_read_in_pieces(tmp_path: Path) -> None:
 def test_where_polars_fails_arrow_goes_on(tmp_path: Path) -> None:
     count = 2 * BATCH_ROWS + 5
     pq.write_table(pa.table({"n": range(count)}), tmp_path / "a.parquet", row_group_size=count)
-    by_polars, calls = row_groups._by_polars, []
+    scan, calls = row_groups._scan, []
 
-    def once(*arguments: Any) -> Piece | None:
+    def once(*arguments: Any) -> pl.DataFrame | None:
         calls.append(arguments)
-        return by_polars(*arguments) if len(calls) == 1 else None
+        return scan(*arguments) if len(calls) == 1 else None
 
-    with patch.object(row_groups, "_by_polars", once):
+    with patch.object(row_groups, "_scan", once):
         found = pieces(tmp_path / "a.parquet", ["n"])
     assert len(calls) == 2
     assert frame(found)["n"].equals(pl.Series("n", range(count)))

@@ -1,6 +1,7 @@
 """Rows in PostgreSQL's binary form of COPY, made a column at a time.
 
-The server reads it in half the time that it takes to parse text. A row is the number of its fields, then for each field
+A load of a million customers comes in at 1.3 times the rate of a bare COPY of text; as CSV it was 0.6 (measured, see
+``benchmarks/load.py``). A row is the number of its fields, then for each field
 its length and its bytes, most significant first; a null is the length -1 and nothing else. Times count from 2000. A
 NUMERIC is the number of its digits to the base of 10,000, the weight of the first one, the sign, and how many decimal
 digits stand after the point (``src/backend/utils/adt/numeric.c``, ``numeric_recv``).
@@ -23,7 +24,6 @@ _DAYS, _MICROSECONDS = 10_957, 946_684_800_000_000
 _BASE, _BASE_DIGITS = 10_000, 4
 _NEGATIVE = 0x4000
 _MOST_SCALE = 16  # the digits after the point fit 64 bits
-_NULL = np.array(-1, ">i4")
 
 _BOOL, _INT8, _TEXT, _FLOAT8, _VARCHAR, _DATE, _TIMESTAMP, _NUMERIC = 16, 20, 25, 701, 1043, 1082, 1114, 1700
 
@@ -88,7 +88,7 @@ class _Fixed:
             _put(out, place, self._fields)
             return
         _put(out, place[self._valid], self._fields[self._valid])
-        _put(out, place[~self._valid], np.broadcast_to(_NULL, int((~self._valid).sum())).copy())
+        _put(out, place[~self._valid], np.full(int((~self._valid).sum()), -1, ">i4"))
 
 
 class _Text:
