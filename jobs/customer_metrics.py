@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from daskae import __version__
-from daskae.allocators import tune_allocators
+from daskae.allocators import keep_what_is_loaded, start_without_collections, tune_allocators
 from daskae.errors import DaskaeError
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def main(
         strategy
             What happens to earlier loads. [default: replace]
         cluster
-            auto, inline, local, slurm, kubernetes, tcp://…, tls://… or a scheduler FILE.json. [default: auto]
+            auto, inline, processes, local, slurm, kubernetes, tcp://…, tls://… or a scheduler FILE.json.
+            [default: auto]
         workers
             Worker processes or threads of this machine. [default: one a core]
         memory_limit
@@ -203,7 +204,7 @@ def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
 
 
 def _run(settings: "Settings", output: _Output, own: _Own) -> int:
-    from daskae.engine.forks import expect_workers
+    from daskae.engine.early import expect_workers, fork_workers
 
     expect_workers(settings)  # before the imports that take the longest
     from daskae.monitor.logfile import attach_log_stream
@@ -211,13 +212,14 @@ def _run(settings: "Settings", output: _Output, own: _Own) -> int:
     from daskae.run.job import run_job
     from daskae.run.signals import terminate_like_interrupt
 
-    with terminate_like_interrupt(), ExitStack() as stack:
+    keep_what_is_loaded()
+    with terminate_like_interrupt(), fork_workers(settings) as early, ExitStack() as stack:
         listeners = []
         if output.verbose:
             stack.enter_context(attach_log_stream(sys.stderr))
         elif not output.quiet:
             listeners.append(stack.enter_context(TerminalProgress(sys.stderr)))
-        result = run_job(settings, own.metrics, listeners, own.rules, own.steps, own.checks)
+        result = run_job(settings, own.metrics, listeners, own.rules, own.steps, own.checks, early)
     _print_summary(result.summary, output)
     return 3 if result.summary.status == "done_with_rejects" else 0
 
@@ -236,4 +238,5 @@ def _print_summary(summary: "RunSummary", output: _Output) -> None:
 
 if __name__ == "__main__":
     tune_allocators()
+    start_without_collections()
     raise SystemExit(main())

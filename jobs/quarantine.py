@@ -30,7 +30,7 @@ _LATEST = "latest"
 _Switch = Parameter(negative=(), show_default=False)
 
 
-def main(argv: Sequence[str] | None = None, **own_code: Sequence[Any]) -> int:
+def main(argv: Sequence[str] | None = None, **own_code: Any) -> int:
     """Run the command.
 
     Parameters
@@ -127,7 +127,7 @@ def _forget(*files: str, all: Annotated[bool, _Switch] = False, work_dir: Path |
     return _guarded(lambda: _forget_files(_work(work_dir), files, all))
 
 
-def _replay_command(own_code: dict[str, Sequence[Any]]) -> Callable[..., int]:
+def _replay_command(own_code: dict[str, Any]) -> Callable[..., int]:
     def replay(
         file: Path,
         *,
@@ -198,7 +198,7 @@ class _Wanted:
         no_run: bool,
         as_json: bool,
         quiet: bool,
-        own_code: dict[str, Sequence[Any]],
+        own_code: dict[str, Any],
     ) -> None:
         self.work_dir, self.run, self.no_run = work_dir, run, no_run
         self.as_json, self.quiet, self.own_code = as_json, quiet, own_code

@@ -95,8 +95,10 @@ class KubernetesSettings(Section):
 class ClusterSettings(Section):
     """``[cluster]``: how the engine is started and watched."""
 
-    inline_below: Bytes = 1 << 29
+    inline_below: Bytes = 1 << 26
     """Inputs smaller than this run in this process, on all cores, where no cluster was asked for."""
+    processes_below: Bytes = 1 << 31
+    """Inputs smaller than this, but no smaller than that, run in worker processes without a scheduler."""
     worker_ttl: str = "60s"
     """Silence after which a worker is taken for lost."""
     start_timeout: str = "120s"

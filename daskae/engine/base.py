@@ -20,7 +20,8 @@ from daskae.monitor.cgroup import cpu_limit
 from daskae.monitor.memory import PeakMeter, available_memory, current_rss
 from daskae.units import format_bytes
 
-AUTO, INLINE, LOCAL, SLURM, KUBERNETES = "auto", "inline", "local", "slurm", "kubernetes"
+AUTO, INLINE, PROCESSES, LOCAL = "auto", "inline", "processes", "local"
+SLURM, KUBERNETES = "slurm", "kubernetes"
 Emit = Callable[[Event], None]
 _TIDY = 0.6
 """Share of its limit above which a process gives back what a task has freed; Dask pauses a worker at 0.8."""
@@ -243,23 +244,28 @@ def allowed_memory(name: str, settings: ClusterSettings, workers: int, limit: in
         return limit
     if name == INLINE:
         return shared_memory()
-    if name == LOCAL:
+    if name in (PROCESSES, LOCAL):
         return shared_memory() // workers
     if name == SLURM:
         return settings.slurm.memory // settings.slurm.processes
     return settings.kubernetes.memory if name == KUBERNETES and settings.kubernetes.create else None
 
 
-def choose_engine(asked: str, input_bytes: int, inline_below: int) -> tuple[str, str]:
+def choose_engine(asked: str, input_bytes: int, settings: ClusterSettings) -> tuple[str, str]:
     """Decide where to run.
 
     Returns
     -------
     name, reason : str
-        ``inline``, ``local`` or an address; and why, for the log.
+        ``inline``, ``processes``, ``local`` or an address; and why, for the log.
     """
     if asked != AUTO:
         return asked, "asked for"
-    if input_bytes < inline_below:
-        return INLINE, f"{input_bytes:,} bytes of input are below cluster.inline_below = {inline_below:,}"
-    return LOCAL, f"{input_bytes:,} bytes of input are not below cluster.inline_below = {inline_below:,}"
+    size = f"{input_bytes:,} bytes of input"
+    if input_bytes < settings.inline_below:
+        return INLINE, f"{size} are below cluster.inline_below = {settings.inline_below:,}"
+    if settings.dashboard or settings.adaptive is not None:
+        return LOCAL, "a dashboard and adaptive scaling need a Dask cluster"
+    if input_bytes < settings.processes_below:
+        return PROCESSES, f"{size} are below cluster.processes_below = {settings.processes_below:,}"
+    return LOCAL, f"{size} are not below cluster.processes_below = {settings.processes_below:,}"

@@ -1,8 +1,22 @@
 """From a name to an engine, importing Dask only where it is used."""
 
+from functools import partial
+
 from daskae.config import ClusterSettings
-from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, Emit, Engine, Needs
+from daskae.engine.base import (
+    INLINE,
+    KUBERNETES,
+    LOCAL,
+    PROCESSES,
+    SLURM,
+    Emit,
+    Engine,
+    Needs,
+    local_workers,
+    shared_memory,
+)
 from daskae.engine.deferred import DeferredEngine
+from daskae.engine.early import NO_WORKERS, EarlyWorkers
 from daskae.errors import SettingsError
 
 _ADDRESSES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
@@ -16,8 +30,10 @@ def create_engine(
     memory_limit: int | None = None,
     needs: Needs = _NEEDS_NOTHING,
     emit: Emit = lambda event: None,
+    early: EarlyWorkers = NO_WORKERS,
 ) -> Engine:
-    """Make the engine of a name: ``inline``, ``local``, ``slurm``, ``kubernetes``, an address or a scheduler file.
+    """Make the engine of a name: ``inline``, ``processes``, ``local``, ``slurm``, ``kubernetes``, an address or a
+    scheduler file.
 
     Parameters
     ----------
@@ -31,6 +47,8 @@ def create_engine(
         What is checked on every worker before the first task.
     emit : callable
         Told of lost workers and of memory that gets short.
+    early : EarlyWorkers
+        Processes that may be there already, for ``processes``.
 
     Raises
     ------
@@ -41,6 +59,17 @@ def create_engine(
         from daskae.engine.inline import InlineEngine
 
         return InlineEngine(workers, memory_limit, emit)
+    if name == PROCESSES:
+
+        def start_processes() -> Engine:
+            from daskae.engine.processes import ProcessEngine
+
+            count = local_workers(workers, needs.projected_bytes)
+            limit = memory_limit or shared_memory() // count
+            cluster = partial(create_engine, LOCAL, settings, workers, memory_limit, needs, emit)
+            return ProcessEngine(count, limit, cluster, emit, early.take())
+
+        return DeferredEngine(PROCESSES, start_processes, workers)
     if name in (LOCAL, SLURM, KUBERNETES) or name.startswith(_ADDRESSES) or name.endswith(".json"):
 
         def start() -> Engine:
@@ -51,5 +80,5 @@ def create_engine(
         return DeferredEngine(LOCAL if name == LOCAL else "dask", start, workers, settings.dashboard)
     raise SettingsError(
         "unknown cluster", "--cluster", name,
-        "auto, inline, local, slurm, kubernetes, tcp://…, tls://…, a scheduler FILE.json",
+        "auto, inline, processes, local, slurm, kubernetes, tcp://…, tls://…, a scheduler FILE.json",
     )  # fmt: skip

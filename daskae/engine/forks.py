@@ -11,14 +11,11 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from glob import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
-from daskae.config import Settings
-from daskae.engine.base import AUTO, LOCAL
 from daskae.engine.started import THREAD_VARIABLES
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
@@ -26,19 +23,6 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 WORKER_ENVIRONMENT = {**dict.fromkeys(THREAD_VARIABLES, "1"), **ALLOCATOR_ENVIRONMENT}
 MODULES = ["distributed.nanny", "daskae.pipeline"]
 """What that process imports."""
-
-
-def expect_workers(settings: Settings) -> None:
-    """Prepare workers early if a run will start some, so that their imports do not wait for the driver's.
-
-    A guess, from the sizes of local inputs and whether there was a run before, whose results may serve again: if it is
-    wrong, the run is a little slower or a process was started in vain.
-    """
-    asked = settings.cluster_name
-    if settings.work_dir.exists() and not settings.fresh:
-        return
-    if asked == LOCAL or (asked == AUTO and _is_large(settings.inputs, settings.cluster.inline_below)):
-        prepare_workers()
 
 
 def prepare_workers() -> None:
@@ -68,26 +52,6 @@ def main_left_out() -> Iterator[None]:
             delattr(main, name)
         for name, value in hidden.items():
             setattr(main, name, value)
-
-
-def _is_large(inputs: Sequence[str], nbytes: int) -> bool:
-    """Tell whether local inputs have so many bytes; what cannot be looked at has none, discovery will say why."""
-    found = 0
-    with suppress(OSError, ValueError):
-        for path in _local_files(inputs):
-            found += os.path.getsize(path)
-            if found >= nbytes:
-                return True
-    return False
-
-
-def _local_files(inputs: Sequence[str]) -> Iterator[str]:
-    for text in inputs:
-        for path in [text] if os.path.exists(text) else glob(text, recursive=True):
-            if os.path.isfile(path):
-                yield path
-            for folder, _, names in os.walk(path):
-                yield from (os.path.join(folder, name) for name in names)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from daskae.aggregate.customer import BUILT_IN
 from daskae.config import Settings
 from daskae.engine.base import Needs
 from daskae.engine.create import create_engine
+from daskae.engine.early import NO_WORKERS, EarlyWorkers
 from daskae.engine.frames import to_dask_dataframe
 from daskae.errors import DaskaeError, ExchangeError, GateError, SettingsError, TimeLimitError
 from daskae.events import Listener, RunFinished, RunStarted, Status, Warned
@@ -113,6 +114,7 @@ def make_context(
     rules: Sequence[CustomRule] = (),
     steps: Sequence[Step] = (),
     checks: Sequence[LoadCheck] = (),
+    early: EarlyWorkers = NO_WORKERS,
 ) -> RunContext:
     """Return the context of a new run; nothing is written yet."""
 
@@ -120,7 +122,9 @@ def make_context(
         needs = Needs(
             plan.projected_bytes, settings.work_dir.absolute(), look_at_sources, some_sources(plan.source.segments)
         )
-        return create_engine(plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs, context.emit)
+        return create_engine(
+            plan.engine, settings.cluster, plan.workers, settings.memory_limit, needs, context.emit, early
+        )
 
     context = RunContext(settings, all_metrics(metrics), engine, listeners, tuple(rules), tuple(steps), tuple(checks))
     return context
@@ -133,6 +137,7 @@ def run_job(
     rules: Sequence[CustomRule] = (),
     steps: Sequence[Step] = (),
     checks: Sequence[LoadCheck] = (),
+    early: EarlyWorkers = NO_WORKERS,
 ) -> RunResult:
     """Run a job to its end.
 
@@ -149,13 +154,15 @@ def run_job(
         Further transformations, after those of the settings.
     checks : sequence of LoadCheck
         Further checks of what is about to be published, after those of the settings.
+    early : EarlyWorkers
+        Processes that were made ready for this run; ended by whoever made them, unless the run uses them.
 
     Raises
     ------
     DaskaeError
         The target is as it was; ``error.summary`` is what is known of the run.
     """
-    context = make_context(settings, metrics, listeners, rules, steps, checks)
+    context = make_context(settings, metrics, listeners, rules, steps, checks, early)
     with ExitStack() as stack:
         _open_records(context, stack)
         inputs = tuple(map(mask_secrets, settings.inputs))

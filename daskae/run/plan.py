@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from daskae.engine.base import INLINE, LOCAL, allowed_memory, choose_engine, cores, local_workers
+from daskae.engine.base import INLINE, LOCAL, PROCESSES, allowed_memory, choose_engine, cores, local_workers
 from daskae.errors import PlanError
 from daskae.events import PlanReady
 from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest
@@ -91,12 +91,12 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     segments, pieces = with_splits(source.segments, {} if settings.fresh else _known_splits(maps))
     refs, reused = arrange(segments, known, min(settings.block_size, PACK_BYTES), pieces)
     folders = tuple(maps / folder_name(ref) for ref in refs)
-    engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
+    engine, reason = choose_engine(settings.cluster_name, source.nbytes, settings.cluster)
     buckets = bucket_count(source)
     at_once = (settings.workers or cores()) if engine == INLINE else 1
     projection = project(refs, source, buckets, spec, at_once, reused)
     workers = settings.workers
-    if engine == LOCAL:
+    if engine in (PROCESSES, LOCAL):
         workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
     allowed = allowed_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
     flush = projection.flush_bytes(allowed)

@@ -110,7 +110,7 @@ def _profile_source(source: Source, context: RunContext) -> TableState:
     base = profile_fingerprint(source.dialect, reading)
     tasks = [ProfileTask(ref, context.steps(digest_texts(base, ref.content_id))) for ref in refs]
     todo = [task for task in tasks if settings.fresh or load_manifest(task.folder) is None]
-    name, _ = choose_engine(settings.cluster_name, source.nbytes, settings.cluster.inline_below)
+    name, _ = choose_engine(settings.cluster_name, source.nbytes, settings.cluster)
     nbytes = sum(task.ref.nbytes for task in todo)
     needs = Needs(0, context.work, look_at_sources, some_sources(source.segments))
     with (

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from daskae.config import ClusterSettings
-from daskae.engine.base import AUTO, INLINE, LOCAL, Engine, Outcome, choose_engine, cores
+from daskae.engine.base import AUTO, INLINE, LOCAL, PROCESSES, Engine, Outcome, choose_engine, cores
 from daskae.engine.create import create_engine
 from daskae.engine.inline import InlineEngine
 from daskae.errors import DaskaeError, EngineError, InputError, SettingsError, WorkersUnavailableError
@@ -66,7 +66,9 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
-@pytest.fixture(scope="module", params=["inline-1", "inline-3", pytest.param("local", marks=pytest.mark.dask)])
+@pytest.fixture(
+    scope="module", params=["inline-1", "inline-3", "processes", pytest.param("local", marks=pytest.mark.dask)]
+)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     name, _, threads = request.param.partition("-")
     with create_engine(name, ClusterSettings(), int(threads or 2), 1 << 30) as started:
@@ -175,15 +177,17 @@ def test_a_local_cluster_listens_on_the_loopback_address_only() -> None:
 @pytest.mark.parametrize(
     ("asked", "size", "name", "reason"),
     [
-        (AUTO, 999, INLINE, "below cluster.inline_below"),
-        (AUTO, 1000, LOCAL, "not below cluster.inline_below"),
+        (AUTO, 999, INLINE, "999 bytes of input are below cluster.inline_below = 1,000"),
+        (AUTO, 1000, PROCESSES, "are below cluster.processes_below"),
+        (AUTO, 1999, PROCESSES, "are below cluster.processes_below = 2,000"),
+        (AUTO, 2000, LOCAL, "not below cluster.processes_below"),
         (INLINE, 10**12, INLINE, "asked for"),
         (LOCAL, 1, LOCAL, "asked for"),
         ("tcp://10.0.0.1:8786", 1, "tcp://10.0.0.1:8786", "asked for"),
     ],
 )
 def test_the_engine_is_chosen_by_what_is_asked_then_by_size(asked: str, size: int, name: str, reason: str) -> None:
-    chosen, why = choose_engine(asked, size, 1000)
+    chosen, why = choose_engine(asked, size, ClusterSettings(inline_below=1000, processes_below=2000))
     assert chosen == name
     assert reason in why
 

@@ -188,14 +188,15 @@ def go_on(child: Child) -> int | None:
 
 
 def workers_of(driver: int) -> list[psutil.Process]:
-    """Dask's worker processes below a driver, and the server they are forked from."""
+    """Worker processes below a driver, forks of it too, and the server that others are forked from."""
     found = []
+    own = " ".join(psutil.Process(driver).cmdline())
     for process in descendants(driver):
         try:
             command = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if "spawn_main" in command or "forkserver" in command:
+        if command == own or "spawn_main" in command or "forkserver" in command:
             found.append(process)
     return found
 

@@ -39,10 +39,10 @@ def started(job: Job) -> Iterator[subprocess.Popen[bytes]]:
                 process.kill()
 
 
-@pytest.fixture
-def local(calm: Calm, tmp_path: Path) -> Iterator[tuple[Job, subprocess.Popen[bytes]]]:
-    """A run on local worker processes whose map stage has begun."""
-    job = Job(calm.inputs, calm.config, tmp_path / "job", engine="local", block=BLOCK)
+@pytest.fixture(params=["local", "processes"])
+def local(calm: Calm, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Job, subprocess.Popen[bytes]]]:
+    """A run on worker processes of this machine whose map stage has begun."""
+    job = Job(calm.inputs, calm.config, tmp_path / "job", engine=request.param, block=BLOCK)
     with started(job) as driver:
         until(lambda: job.manifests() or driver.poll() is not None, "the first finished part")
         yield job, driver

@@ -113,8 +113,11 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 @pytest.mark.dask
 @pytest.mark.parametrize("to", ["driver", "all"])
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_one_signal_ends_the_cluster_in_order(number: signal.Signals, code: int, to: str, slow: Slow) -> None:
-    process = slow.start("local")
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_one_signal_ends_the_cluster_in_order(
+    number: signal.Signals, code: int, to: str, engine: str, slow: Slow
+) -> None:
+    process = slow.start(engine)
     slow.wait_for_parts(process)
     assert len(session(process.pid)) > 2
     if to == "all":  # as a terminal does at Ctrl-C, and Slurm at the end of a job
@@ -131,7 +134,7 @@ def test_one_signal_ends_the_cluster_in_order(number: signal.Signals, code: int,
 
 @pytest.mark.slow
 @pytest.mark.dask
-@pytest.mark.parametrize("engine", ["local", "inline"])
+@pytest.mark.parametrize("engine", ["local", "processes", "inline"])
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_two_signals_end_everything_at_once(number: signal.Signals, code: int, engine: str, tmp_path: Path) -> None:
     slow = Slow(tmp_path, 200.0)
@@ -151,8 +154,9 @@ def test_two_signals_end_everything_at_once(number: signal.Signals, code: int, e
 
 @pytest.mark.slow
 @pytest.mark.dask
-def test_a_killed_driver_leaves_nothing(slow: Slow) -> None:
-    process = slow.start("local")
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_a_killed_driver_leaves_nothing(engine: str, slow: Slow) -> None:
+    process = slow.start(engine)
     slow.wait_for_parts(process)
     process.kill()
     process.communicate()
@@ -161,7 +165,7 @@ def test_a_killed_driver_leaves_nothing(slow: Slow) -> None:
 
 @pytest.mark.slow
 @pytest.mark.dask
-@pytest.mark.parametrize("engine", ["inline", "local"])
+@pytest.mark.parametrize("engine", ["inline", "processes", "local"])
 def test_time_limit_then_the_next_submission_goes_on(engine: str, tmp_path: Path) -> None:
     slow = Slow(tmp_path, 1.5, rows=1200)  # 20 seconds of work
     write_settings(tmp_path / "limit.toml", cluster={"time_limit": "30s", "stop_before_end": "14s"})

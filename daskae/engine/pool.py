@@ -1,0 +1,123 @@
+"""Worker processes without a scheduler: the standard library's pool, forked early where that is possible.
+
+A process that has imported everything and computed nothing yet forks in some milliseconds; a Dask cluster takes the
+better part of a second to be there. Later, when there are threads that a fork would lack, workers come from the fork
+server (:mod:`daskae.engine.forks`), or as new interpreters where there is none.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from glob import glob
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from daskae.engine.forks import METHOD, WORKER_ENVIRONMENT, main_left_out, prepare_workers
+
+_IDLE_THREADS = frozenset({"jemalloc_bg_thd", "polars-ooc-clea"})
+"""What the libraries start when they are imported, and a fork can do without."""
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerPool:
+    """Processes that take tasks; made by :func:`fork_pool` and :func:`start_pool`.
+
+    Parameters
+    ----------
+    count : int
+    method : str
+        How they start: with ``fork`` at once and as they are here, else one by one as tasks come.
+    """
+
+    def __init__(self, count: int, method: str) -> None:
+        self.count = count
+        self._forked = method == "fork"
+        self._others = set(multiprocessing.active_children())
+        self._executor = ProcessPoolExecutor(
+            count,
+            multiprocessing.get_context(method),
+            initializer=_begin,
+            initargs=(os.getpid() if self._forked else None,),
+        )
+        if self._forked:
+            self.submit(_nothing)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(at_once=kind is not None)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Hand out a task.
+
+        Raises
+        ------
+        concurrent.futures.BrokenExecutor
+            If one of the processes has died; the others are gone too then.
+        """
+        if self._forked:
+            return self._executor.submit(function, *arguments)
+        with main_left_out():
+            return self._executor.submit(function, *arguments)
+
+    def close(self, at_once: bool = False) -> None:
+        """End the processes, ``at_once`` those too that are in the middle of a task."""
+        if at_once:
+            for child in set(multiprocessing.active_children()) - self._others:
+                child.kill()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def fork_pool(count: int) -> WorkerPool | None:
+    """Fork workers from this process; None where it has threads that a fork would lack."""
+    if not may_fork():
+        return None
+    with warnings.catch_warnings():
+        # Python sees that there are threads, but not that they are idle ones.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return WorkerPool(count, "fork")
+
+
+def start_pool(count: int) -> WorkerPool:
+    """Start workers that share nothing with this process."""
+    prepare_workers()
+    return WorkerPool(count, METHOD)
+
+
+def may_fork() -> bool:
+    """Tell whether a fork of this process could do everything that it can."""
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return False
+    if threading.active_count() > 1:
+        return False
+    ours = str(threading.get_native_id())
+    names = {path: Path(path, "comm").read_text().strip() for path in glob("/proc/self/task/*")}
+    return all(name in _IDLE_THREADS for path, name in names.items() if not path.endswith(f"/{ours}"))
+
+
+def _begin(parent: int | None) -> None:
+    """Prepare a worker: it computes on one core, leaves interrupts to the driver, and does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.update({name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ})
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if parent is not None and os.getppid() != parent:
+            os._exit(1)  # it was gone before that
+
+
+def _nothing() -> None:
+    """Be a task that does nothing."""
