@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 
@@ -21,15 +21,16 @@ from daskae.engine.started import THREAD_VARIABLES
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """How Dask starts a worker."""
 WORKER_ENVIRONMENT = {**dict.fromkeys(THREAD_VARIABLES, "1"), **ALLOCATOR_ENVIRONMENT}
-MODULES = ["distributed.nanny", "daskae.pipeline"]
+MODULES = ["daskae.pipeline"]
 """What that process imports."""
+DASK_MODULES = ["distributed.nanny", *MODULES]
 
 
-def prepare_workers() -> None:
+def prepare_workers(modules: Sequence[str] = DASK_MODULES) -> None:
     """Start the process whose forks are the workers; nothing if it runs already. It ends with this process."""
     if METHOD != "forkserver":
         return
-    multiprocessing.set_forkserver_preload(MODULES)
+    multiprocessing.set_forkserver_preload(list(modules))
     resource_tracker.ensure_running()  # whoever starts it unblocks the signal
     with _environment(WORKER_ENVIRONMENT), _interrupts_blocked():
         forkserver.ensure_running()

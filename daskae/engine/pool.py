@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from daskae.engine.forks import METHOD, WORKER_ENVIRONMENT, main_left_out, prepare_workers
+from daskae.engine.forks import METHOD, MODULES, WORKER_ENVIRONMENT, main_left_out, prepare_workers
 
 _IDLE_THREADS = frozenset({"jemalloc_bg_thd", "polars-ooc-clea"})
 """What the libraries start when they are imported, and a fork can do without."""
@@ -90,7 +90,7 @@ def fork_pool(count: int) -> WorkerPool | None:
 
 def start_pool(count: int) -> WorkerPool:
     """Start workers that share nothing with this process."""
-    prepare_workers()
+    prepare_workers(MODULES)
     return WorkerPool(count, METHOD)
 
 

@@ -62,7 +62,9 @@ class RowGroups:
         self._schema: pl.Schema | None = None
         """Types that Polars is to give; None where Arrow reads."""
         if not is_url(path) and _is_same_in_both(file, columns) and not _has_checksums(file, path):
-            self._schema = to_frame(file.schema_arrow.empty_table().select(columns)).schema
+            # Not with empty_table(), for which Arrow would import pandas.
+            fields = [file.schema_arrow.field(name) for name in self._columns]
+            self._schema = to_frame(pa.table([pa.nulls(0, field.type) for field in fields], self._columns)).schema
 
     def read(self, groups: range) -> Iterator[Piece]:
         """Read consecutive row groups, in pieces of up to ``BATCH_ROWS`` rows.

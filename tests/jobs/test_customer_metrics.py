@@ -194,12 +194,14 @@ print(json.dumps([code, [name for name in {HEAVY!r} if name in sys.modules]]))
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("orders", ["orders.csv", "orders.parquet"])
 @pytest.mark.parametrize("target", ["sqlite:///out.db", "out/"])
-def test_a_run_in_one_process_loads_neither_pandas_nor_dask(target: str, here: Path) -> None:
+def test_a_run_in_one_process_loads_neither_pandas_nor_dask(orders: str, target: str, here: Path) -> None:
+    pl.read_csv("orders.csv", infer_schema=False).write_parquet("orders.parquet")
     script = f"""
 import sys
 from jobs.customer_metrics import main
-code = main(["orders.csv", "--quiet", "--to", {target!r}])
+code = main(["{orders}", "--quiet", "--to", {target!r}])
 sys.exit(code or ", ".join({{"pandas", "dask", "distributed"}} & set(sys.modules)) or 0)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
