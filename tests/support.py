@@ -37,9 +37,10 @@ SMALL_AMOUNT = {"rule": "range", "name": "small_amount", "column": "amount", "ma
 
 # Children are forked from a server that has the package in memory, so each is there in some hundredths of a second.
 # A process has one such server, for local workers too, so who starts it first decides what it has imported.
-forks.MODULES.append("tests.forked")
+for _modules in (forks.MODULES, forks.DASK_MODULES):
+    _modules.append("tests.forked")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(forks.MODULES)
+CONTEXT.set_forkserver_preload(forks.DASK_MODULES)
 WAIT = 180
 
 
