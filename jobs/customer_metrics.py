@@ -164,7 +164,19 @@ class _Output:
         print(text, file=sys.stderr)
 
     def document(self, data: dict[str, Any]) -> None:
-        print(json.dumps(data, indent=2, default=str))
+        self.text(json.dumps(data, indent=2, default=str))
+
+    def text(self, text: str) -> None:
+        """Print to stdout; what a run has done stands where that fails, but it must not seem that nothing was said."""
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise DaskaeError(
+                "the output cannot be written to stdout", got=error.strerror or str(error),
+                hint="a run that was made is whole: its folder holds manifest and report",
+            ) from error  # fmt: skip
 
 
 def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, own: _Own) -> int:
@@ -200,7 +212,7 @@ def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
     if output.as_json:
         output.document(plan_document(dry, settings))
     else:
-        print(describe_plan(dry, settings))
+        output.text(describe_plan(dry, settings))
     return 0
 
 
@@ -234,7 +246,7 @@ def _print_summary(summary: "RunSummary", output: _Output) -> None:
     from daskae.report.summary_text import render_summary
 
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    print(render_summary(summary, color=color, width=min(110, shutil.get_terminal_size().columns)))
+    output.text(render_summary(summary, color=color, width=min(110, shutil.get_terminal_size().columns)))
 
 
 def _leave(code: int) -> NoReturn:
@@ -242,15 +254,9 @@ def _leave(code: int) -> NoReturn:
 
     By now whatever had to be closed is closed, however the run ended.
     """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        pass  # the reader has gone; what was asked for is done
-    except OSError as error:
-        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
-        code = code or 1
-    with suppress(OSError):
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # what matters has been written by now, or its failure told
+            stream.flush()
     logging.shutdown()
     os._exit(code)
 

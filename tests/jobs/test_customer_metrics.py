@@ -208,6 +208,18 @@ sys.exit(code or ", ".join({{"pandas", "dask", "distributed"}} & set(sys.modules
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--dry-run"]])
+def test_an_output_that_cannot_be_written_is_an_error_of_ours(flags: list[str], here: Path) -> None:
+    command = [sys.executable, "-m", "jobs.customer_metrics", "orders.csv", "--to", "out/", "--quiet", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: the output cannot be written to stdout\n")
+    assert (here / "out").exists() == (flags != ["--dry-run"])
+
+
 def test_an_unknown_flag_names_the_nearest(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _ = call_main(["orders.csv", "--stratgy", "append"])
     said = capfd.readouterr()
