@@ -14,10 +14,14 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from glob import glob
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
 
 from daskae.engine.forks import METHOD, MODULES, WORKER_ENVIRONMENT, main_left_out, prepare_workers
 
@@ -70,12 +74,22 @@ class WorkerPool:
         with main_left_out():
             return self._executor.submit(function, *arguments)
 
+    def kill_stopped(self) -> None:
+        """Kill processes that somebody has stopped and not let go on; the pool is broken then."""
+        for child in self._children():
+            with suppress(psutil.Error):
+                if psutil.Process(child.pid).status() == psutil.STATUS_STOPPED:
+                    child.kill()
+
     def close(self, at_once: bool = False) -> None:
         """End the processes, ``at_once`` those too that are in the middle of a task."""
         if at_once:
-            for child in set(multiprocessing.active_children()) - self._others:
+            for child in self._children():
                 child.kill()
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _children(self) -> set[BaseProcess]:
+        return set(multiprocessing.active_children()) - self._others
 
 
 def fork_pool(count: int) -> WorkerPool | None:

@@ -7,6 +7,7 @@ is not done goes to a Dask cluster, which has both.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import replace
@@ -32,6 +33,8 @@ from daskae.engine.throttle import Throttle, shortage
 from daskae.events import Warned
 
 _LOOK_SECONDS = 1.0
+_PATIENCE_SECONDS = 60.0
+"""How long nothing may end before processes that were stopped are taken for lost."""
 
 
 class ProcessEngine:
@@ -47,6 +50,8 @@ class ProcessEngine:
     emit : callable
     pool : WorkerPool, optional
         Workers that are there already; they end with the engine.
+    patience : float
+        Seconds in which nothing ends until processes that were stopped are taken for lost.
     """
 
     name = PROCESSES
@@ -59,11 +64,13 @@ class ProcessEngine:
         in_trouble: Callable[[], Engine],
         emit: Emit = lambda event: None,
         pool: WorkerPool | None = None,
+        patience: float = _PATIENCE_SECONDS,
     ) -> None:
         self.slots = workers if pool is None else min(workers, pool.count)
         self.deadline: Deadline | None = None
         self._limit, self._in_trouble, self._emit, self._pool = limit, in_trouble, emit, pool
         self._throttle = Throttle(self.slots, emit)
+        self._patience = patience
         self._successor: Engine | None = None
         self._stack = contextlib.ExitStack()
 
@@ -109,6 +116,7 @@ class ProcessEngine:
         assert self._pool is not None, "the engine has not been entered"
         parcel = pack(shared, by_value=False)
         waiting, running = iter(list(left.items())), dict[Future[Outcome], int]()
+        moved = time.monotonic()
         try:
             while True:
                 while len(running) < (1 if alone else self._room()) and has_time(self.deadline):
@@ -122,6 +130,10 @@ class ProcessEngine:
                     return
                 done, _ = wait(running, _LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 self._throttle.look(shortage(None))
+                if done:
+                    moved = time.monotonic()
+                elif time.monotonic() - moved > self._patience:
+                    self._pool.kill_stopped()
                 for future in done:
                     index = running.pop(future)
                     outcome = _outcome(future, function, left[index])

@@ -101,6 +101,25 @@ def test_a_cluster_goes_on_when_a_worker_has_died(tmp_path: Path) -> None:
         assert len([event for event in events if isinstance(event, Warned)]) == 1
 
 
+def stop_once(item: tuple[int, Path]) -> int:
+    """A task that stops its process, the first time."""
+    number, trace = item
+    if number == 1 and not trace.exists():
+        trace.write_text("")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number
+
+
+@pytest.mark.dask
+def test_a_worker_that_is_stopped_for_long_is_taken_for_lost(tmp_path: Path) -> None:
+    events: list[Event] = []
+    cluster = partial(create_engine, LOCAL, ClusterSettings(), 2, GIB)
+    with ProcessEngine(2, GIB, cluster, events.append, patience=0.5) as engine:
+        outcomes = engine.run(stop_once, [(i, tmp_path / "stopped") for i in range(4)])
+        assert sorted(outcome.value for outcome in outcomes) == list(range(4))
+    assert any(isinstance(event, Warned) for event in events)
+
+
 def hold(item: int) -> int:
     """A task that holds memory and looks at its limit."""
     from daskae.budget import checkpoint
