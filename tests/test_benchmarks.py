@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import statistics
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from benchmarks.measure import measure
 from benchmarks.peers.interface import COLUMNS, Result, Task
 from benchmarks.session import Run, Session, compared, fastest, judge
 from benchmarks.table import render
+from tests.support import ROOT
 
 MIB = 1 << 20
 FAMILY = """
@@ -302,3 +304,15 @@ def test_the_fastest_turn_is_shown(dataset: Dataset, tmp_path: Path) -> None:
     slow = Run("polars", "cold", dataset, tmp_path, measured=measured)
     assert fastest([Run("polars", "cold", dataset, tmp_path, error="failed"), slow, slow]) == [slow]
     assert Run("polars", "cold", dataset, tmp_path, measured=measured, error="failed").wall == math.inf
+
+
+@pytest.mark.slow
+def test_loads_are_compared_in_a_server_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.load", "--rows", "500", "--rounds", "1", "--peers", "adbc", "--quiet"]
+    places = ["--work", str(tmp_path / "work"), "--json", str(tmp_path / "figures.json")]
+    ended = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    runs = json.loads((tmp_path / "figures.json").read_text())
+    ours = [run for run in runs if run["loader"]["name"].startswith("daskae")]
+    assert len(ours) == 6
+    assert not any(run["error"] or run["wrong"] for run in ours)
