@@ -129,7 +129,7 @@ def test_buckets_follow_the_bytes(nbytes: int, buckets: int) -> None:
 def test_packed_bytes_count_for_more() -> None:
     packed = replace(segment("a", BUCKET_BYTES), compression="gzip")
     assert bucket_count(source(packed)) == 8
-    assert bucket_count(source(replace(segment("a", BUCKET_BYTES), kind="parquet"))) == 4
+    assert bucket_count(source(replace(segment("a", BUCKET_BYTES), kind="parquet"))) == 8
 
 
 def test_no_bytes_known() -> None:
