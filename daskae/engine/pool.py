@@ -14,16 +14,14 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import suppress
 from glob import glob
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
 from daskae.engine.forks import METHOD, MODULES, WORKER_ENVIRONMENT, main_left_out, prepare_workers
+from daskae.monitor.processes import is_stopped
 
 _IDLE_THREADS = frozenset({"jemalloc_bg_thd", "polars-ooc-clea"})
 """What the libraries start when they are imported, and a fork can do without."""
@@ -77,9 +75,8 @@ class WorkerPool:
     def kill_stopped(self) -> None:
         """Kill processes that somebody has stopped and not let go on; the pool is broken then."""
         for child in self._children():
-            with suppress(psutil.Error):
-                if psutil.Process(child.pid).status() == psutil.STATUS_STOPPED:
-                    child.kill()
+            if is_stopped(child.pid):
+                child.kill()
 
     def close(self, at_once: bool = False) -> None:
         """End the processes, ``at_once`` those too that are in the middle of a task."""
