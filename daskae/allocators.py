@@ -24,15 +24,28 @@ ALLOCATOR_ENVIRONMENT = {
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
+_paused = False
+"""Whether this module has switched collections off."""
+
+
 def start_without_collections() -> None:
     """Let imports pass without Python looking for garbage among what stays, a tenth of their time (measured)."""
+    global _paused
     gc.disable()
+    _paused = True
 
 
 def keep_what_is_loaded() -> None:
-    """Take what there is now for what stays: collections pass it by, and so do not touch the pages that forks share."""
-    gc.freeze()
-    gc.enable()
+    """End that: what there is now stays, so that collections pass it by and do not touch the pages that forks share.
+
+    Nothing in a process that did not begin with :func:`start_without_collections`: it is not ours, and what is garbage
+    in it would be kept for good.
+    """
+    global _paused
+    if _paused:
+        gc.freeze()
+        gc.enable()
+        _paused = False
 
 
 def tune_allocators() -> None:

@@ -208,6 +208,7 @@ def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, own: _
 def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
     from daskae.run.dry import describe_plan, plan_document, plan_without_writing
 
+    keep_what_is_loaded()
     dry = plan_without_writing(settings, own.metrics, own.rules, own.steps, own.checks)
     if output.as_json:
         output.document(plan_document(dry, settings))
@@ -219,14 +220,14 @@ def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
 def _run(settings: "Settings", output: _Output, own: _Own) -> int:
     from daskae.engine.early import expect_workers, fork_workers
 
-    expect_workers(settings)  # before the imports that take the longest
+    expected = expect_workers(settings)  # before the imports that take the longest
     from daskae.monitor.logfile import attach_log_stream
     from daskae.monitor.progress import TerminalProgress
     from daskae.run.job import run_job
     from daskae.run.signals import terminate_like_interrupt
 
     keep_what_is_loaded()
-    with terminate_like_interrupt(), fork_workers(settings) as early, ExitStack() as stack:
+    with terminate_like_interrupt(), fork_workers(expected, settings.workers) as early, ExitStack() as stack:
         listeners = []
         if output.verbose:
             stack.enter_context(attach_log_stream(sys.stderr))

@@ -12,8 +12,8 @@ from daskae.engine.base import (
     Emit,
     Engine,
     Needs,
+    allowed_memory,
     local_workers,
-    shared_memory,
 )
 from daskae.engine.deferred import DeferredEngine
 from daskae.engine.early import NO_WORKERS, EarlyWorkers
@@ -65,7 +65,7 @@ def create_engine(
             from daskae.engine.processes import ProcessEngine
 
             count = local_workers(workers, needs.projected_bytes)
-            limit = memory_limit or shared_memory() // count
+            limit = allowed_memory(PROCESSES, settings, count, memory_limit)
             cluster = partial(create_engine, LOCAL, settings, workers, memory_limit, needs, emit)
             return ProcessEngine(count, limit, cluster, emit, early.take())
 

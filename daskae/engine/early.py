@@ -41,28 +41,32 @@ class EarlyWorkers:
 NO_WORKERS = EarlyWorkers()
 
 
-def expect_workers(settings: Settings) -> None:
+def expect_workers(settings: Settings) -> str:
     """Prepare for workers before anything large is imported.
 
     Those of a local cluster import what they need while the driver does. Those that will be forks take over how many
     threads Polars has: one, for each computes on one core.
+
+    Returns
+    -------
+    str
+        The engine that the run is expected to choose; empty if it may find everything done.
     """
     expected = _expected(settings)
     if expected == LOCAL:
         prepare_workers()
     elif expected == PROCESSES:
         os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    return expected
 
 
-def fork_workers(settings: Settings) -> EarlyWorkers:
-    """Fork worker processes if the run will need some; to be called when all is imported and nothing is computed."""
-    if _expected(settings) != PROCESSES:
-        return EarlyWorkers()
-    return EarlyWorkers(fork_pool(settings.workers or cores()))
+def fork_workers(expected: str, workers: int | None) -> EarlyWorkers:
+    """Fork worker processes if such are expected; to be called when all is imported and nothing is computed."""
+    return EarlyWorkers(fork_pool(workers or cores()) if expected == PROCESSES else None)
 
 
 def _expected(settings: Settings) -> str:
-    """Return the engine that the plan will choose, as far as the sizes of local inputs tell; "" if all may be done."""
+    """Look at the settings and the sizes of local inputs."""
     if settings.work_dir.exists() and not settings.fresh:
         return ""
     asked = settings.cluster_name

@@ -24,6 +24,7 @@ WORKER_ENVIRONMENT = {**dict.fromkeys(THREAD_VARIABLES, "1"), **ALLOCATOR_ENVIRO
 MODULES = ["daskae.pipeline"]
 """What that process imports."""
 DASK_MODULES = ["distributed.nanny", *MODULES]
+"""What it imports where its forks will be workers of Dask."""
 
 
 def prepare_workers(modules: Sequence[str] = DASK_MODULES) -> None:

@@ -43,7 +43,7 @@ class ProcessEngine:
     Parameters
     ----------
     workers : int
-    limit : int
+    limit : int, optional
         Bytes each may hold.
     in_trouble : callable
         Makes the engine that goes on when a worker has died.
@@ -60,7 +60,7 @@ class ProcessEngine:
     def __init__(
         self,
         workers: int,
-        limit: int,
+        limit: int | None,
         in_trouble: Callable[[], Engine],
         emit: Emit = lambda event: None,
         pool: WorkerPool | None = None,
@@ -157,7 +157,7 @@ class ProcessEngine:
         self._successor.deadline = self.deadline
 
 
-def _measured(index: int, function: Callable[..., Any], item: Any, parcel: bytes, limit: int) -> Outcome:
+def _measured(index: int, function: Callable[..., Any], item: Any, parcel: bytes, limit: int | None) -> Outcome:
     return measured(index, function, item, unpack(parcel), limit)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daskae.config import ClusterSettings, load_settings
+from daskae.config import ClusterSettings
 from daskae.engine.base import LOCAL, PROCESSES
 from daskae.engine.create import create_engine
 from daskae.engine.early import fork_workers
@@ -29,13 +29,12 @@ EARLY = """
 import os, sys
 from daskae.allocators import tune_allocators
 tune_allocators()
-from pathlib import Path
 from daskae.config import load_settings
 from daskae.engine.create import create_engine
 from daskae.engine.early import expect_workers, fork_workers
 
 settings = load_settings({"inputs": ["in"], "to": "out/", "cluster_name": "processes", "workers": 2}, None)
-expect_workers(settings)
+expected = expect_workers(settings)
 import daskae.run.job
 
 def process_of(item):
@@ -43,7 +42,8 @@ def process_of(item):
     assert pl.DataFrame({"a": [1, 2]}).select(pl.col("a").sum()).item() == 3  # Polars' threads are there
     return os.getpid(), os.getppid(), pl.thread_pool_size()
 
-with fork_workers(settings) as early, create_engine("processes", settings.cluster, 2, 1 << 30, early=early) as engine:
+cluster = settings.cluster
+with fork_workers(expected, 2) as early, create_engine("processes", cluster, 2, 1 << 30, early=early) as engine:
     assert "distributed" not in sys.modules
     for outcome in engine.run(process_of, range(8)):
         pid, parent, threads = outcome.value
@@ -67,13 +67,12 @@ def test_a_fresh_process_forks_its_workers(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("all forked\n", "", 0)
 
 
-def test_a_process_with_threads_is_not_forked(tmp_path: Path) -> None:
+def test_a_process_with_threads_is_not_forked() -> None:
     import polars as pl
 
     pl.DataFrame({"a": [1]}).select(pl.col("a").sum())
     assert not may_fork()
-    flags = {"inputs": ["in"], "to": "out/", "work_dir": tmp_path / "work", "cluster_name": PROCESSES}
-    with fork_workers(load_settings(flags, None)) as early:
+    with fork_workers(PROCESSES, 2) as early:
         assert early.take() is None
 
 

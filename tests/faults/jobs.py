@@ -190,7 +190,10 @@ def go_on(child: Child) -> int | None:
 def workers_of(driver: int) -> list[psutil.Process]:
     """Worker processes below a driver, forks of it too, and the server that others are forked from."""
     found = []
-    own = " ".join(psutil.Process(driver).cmdline())
+    try:
+        own = " ".join(psutil.Process(driver).cmdline())
+    except psutil.Error:
+        return []  # it has ended, and so have they
     for process in descendants(driver):
         try:
             command = " ".join(process.cmdline())

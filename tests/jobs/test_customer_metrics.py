@@ -1,5 +1,6 @@
 """The command as people use it: arguments in; an exit code, a document, tables and plain words out."""
 
+import gc
 import gzip
 import json
 import os
@@ -206,6 +207,14 @@ sys.exit(code or ", ".join({{"pandas", "dask", "distributed"}} & set(sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_a_callers_garbage_is_not_kept(here: Path) -> None:
+    """The command freezes what it has loaded; in a process that is not its own that would be a leak."""
+    before = gc.get_freeze_count()
+    assert call_main(["orders.csv", "--to", "out/", "--quiet"])[0] == 0
+    assert gc.isenabled()
+    assert gc.get_freeze_count() <= before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
