@@ -19,6 +19,8 @@ from daskae.events import Event, WorkerLost
 from daskae.monitor.memory import current_rss
 
 LIMIT = 500 << 20
+# The kernel counts resident pages for each processor apart: what the task saw and its peak may differ by some pages.
+COUNTER_LAG = 1 << 20
 
 
 def trouble(item: tuple[str, int, Path]) -> int:
@@ -108,7 +110,7 @@ def test_a_task_that_looks_stops_before_its_worker_is_killed(local: tuple[Engine
     engine, events = local
     events.clear()
     failed = assert_only(tried(engine, among_others("grow and look", tmp_path)), MemoryLimitError)
-    assert 0.9 * LIMIT < failed.peak_bytes < 0.95 * LIMIT
+    assert 0.9 * LIMIT - COUNTER_LAG < failed.peak_bytes < 0.95 * LIMIT
     assert not [event for event in events if isinstance(event, WorkerLost)]
 
 
