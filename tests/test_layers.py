@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 L0: dict[str, set[str]] = {
     "__init__": set(),
     "masking": set(),
+    "durable": set(),
     "errors": {"masking"},
     "units": set(),
     "faults": set(),

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from daskae.durable import replacing
 from daskae.errors import InputError
 from daskae.faults import crash_point
 from daskae.hashing import digest_texts
@@ -169,10 +170,9 @@ def _scan(
         segments = scan_csv(file.path, file.label, dialect, block_size, pool)
     # A file written just before the scan may be written again without a visible change of its time.
     if entry is not None and started - modified > _SETTLED_SECONDS:
-        temporary = entry.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps([asdict(segment) for segment in segments]))
-        crash_point("scan.before_rename")
-        temporary.replace(entry)
+        with replacing(entry) as temporary:
+            temporary.write_text(json.dumps([asdict(segment) for segment in segments]))
+            crash_point("scan.before_rename")
     return segments
 
 

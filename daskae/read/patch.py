@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from daskae.batch import Batch, RawRows, RowNumbers
+from daskae.durable import replacing
 from daskae.errors import ExchangeError
 from daskae.hashing import digest_texts
 from daskae.partition import Segment
@@ -67,9 +68,9 @@ def load_patch(path: str, digest: str) -> Patch:
 def save_patch(patch: Patch, path: Path) -> None:
     """Write corrections for :func:`load_patch`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{np.random.default_rng().integers(1 << 62):x}.tmp")
-    pq.write_table(pa.table({"position": patch.positions, "text": pa.array(patch.texts, pa.large_string())}), temporary)
-    temporary.replace(path)
+    table = pa.table({"position": patch.positions, "text": pa.array(patch.texts, pa.large_string())})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def patched(

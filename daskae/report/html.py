@@ -4,12 +4,12 @@ It opens from a mail, from an artifact store that forbids scripts, and years lat
 the template engine, and a content security policy in the page forbids everything but its own styles.
 """
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daskae.durable import replacing
 from daskae.report import charts, words
 from daskae.report.colors import DARK, LIGHT, STEPS, style_rules
 from daskae.report.data import CohortCell, MonthTotal, ReportData
@@ -40,12 +40,8 @@ def write_report(path: Path, summary: RunSummary, data: ReportData) -> None:
         What is shown beside it.
     """
     page = render_report(summary, data)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(page.encode("utf-8"))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def render_report(summary: RunSummary, data: ReportData) -> str:

@@ -6,9 +6,7 @@ asked for, a record that can be split stands in them instead, and ``_raw`` is em
 
 import csv
 import json
-import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from daskae.durable import replacing
 from daskae.errors import InputError, SettingsError
 from daskae.read.dialect import Dialect
 from daskae.read.record_text import split_record
@@ -134,14 +133,11 @@ def shown_value(value: Any) -> str:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise InputError("the file cannot be written", str(path), error.strerror or str(error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

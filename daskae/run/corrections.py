@@ -7,7 +7,6 @@ takes the corrected record in place of the source's.
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -16,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from daskae.durable import replacing
 from daskae.errors import InputError
 from daskae.faults import crash_point
 
@@ -156,19 +156,10 @@ def _locked(work: Path) -> Iterator[None]:
 
 def _replace(work: Path, table: pl.DataFrame) -> None:
     path = corrections_path(work)
-    temporary = path.with_name(f"{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
-            table.write_parquet(file)
-            file.flush()
-            os.fsync(file.fileno())
-        crash_point("corrections.before_rename")
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with replacing(path, synced=True) as temporary:
+            table.write_parquet(temporary)
+            crash_point("corrections.before_rename")
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:

@@ -23,7 +23,6 @@ that was killed is completed by the same command.
 import json
 import os
 import re
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from daskae.config import Settings
+from daskae.durable import replacing
 from daskae.errors import SettingsError, WorkDirError
 from daskae.faults import crash_point
 from daskae.load.purged import Purged
@@ -216,13 +216,10 @@ class _WorkPurge:
     def _replace(self, path: Path, write: Callable[[Path], object]) -> None:
         if self._dry:
             return
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-        write(temporary)
-        shutil.copymode(path, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        crash_point("purge.writing")
-        temporary.replace(path)
+        with replacing(path, synced=True) as temporary:
+            write(temporary)
+            shutil.copymode(path, temporary)
+            crash_point("purge.writing")
 
 
 @contextmanager

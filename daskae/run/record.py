@@ -8,6 +8,7 @@ from typing import Any
 
 from daskae.aggregate.customer import BUILT_IN
 from daskae.config import Settings
+from daskae.durable import replacing
 from daskae.errors import SettingsError
 from daskae.masking import mask_secrets
 from daskae.read.source import is_url
@@ -36,9 +37,8 @@ def write_record(context: RunContext) -> None:
         "own_code": _own_code(context),
         "settings": repeatable(context.settings),
     }
-    temporary = context.run_dir / f"{RECORD}.tmp"
-    temporary.write_text(json.dumps(data, indent=1))
-    temporary.replace(context.run_dir / RECORD)
+    with replacing(context.run_dir / RECORD) as temporary:
+        temporary.write_text(json.dumps(data, indent=1))
 
 
 def load_record(run_dir: Path) -> RunRecord:

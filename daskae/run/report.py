@@ -10,6 +10,7 @@ from typing import Any
 
 from daskae import __version__
 from daskae.aggregate.cohort import Cell, cohort_rows, month_start
+from daskae.durable import replacing
 from daskae.events import Status
 from daskae.faults import crash_point
 from daskae.load.base import Receipt
@@ -139,10 +140,9 @@ def kpi_value(value: Decimal | None, unit: str) -> str | int | float | None:
 
 def write_manifest(summary: RunSummary, context: RunContext) -> None:
     """Write manifest.json whole or not at all."""
-    temporary = context.run_dir / f"{_MANIFEST}.tmp"
-    temporary.write_text(json.dumps(summary.to_json(), indent=1, default=str))
-    crash_point("report.before_manifest")
-    temporary.replace(context.run_dir / _MANIFEST)
+    with replacing(context.run_dir / _MANIFEST) as temporary:
+        temporary.write_text(json.dumps(summary.to_json(), indent=1, default=str))
+        crash_point("report.before_manifest")
 
 
 def report_data(plan: Plan, outcome: Outcome, samples: Mapping[str, Sequence[Any]], context: RunContext) -> ReportData:

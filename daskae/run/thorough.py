@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from daskae.durable import replacing
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
 from daskae.run.privacy import profile_without_personal
@@ -23,8 +24,7 @@ def quality_scores(plan: Plan, mapped: Mapped, context: RunContext) -> dict[str,
     for _, path in mapped.layout.paths(ROLE):
         part_state, part_counts = read_thorough(path)
         state, counts = state.merge(part_state), counts.merge(part_counts)
-    temporary = context.run_dir / f"{PROFILE}.tmp"
     profile = profile_without_personal(finish_table(state), plan.spec.personal)
-    temporary.write_text(json.dumps(profile, indent=1, default=str))
-    temporary.replace(context.run_dir / PROFILE)
+    with replacing(context.run_dir / PROFILE) as temporary:
+        temporary.write_text(json.dumps(profile, indent=1, default=str))
     return counts.scores(sum(rule.is_row for rule in plan.spec.rules))

@@ -6,13 +6,12 @@ only while no later number has. Numbers, because clocks may be wrong; they are k
 directories with one target are not covered: the target's own lock puts their publishes one after the other.
 """
 
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from daskae.durable import replacing
 from daskae.errors import TargetBusyError
 from daskae.faults import crash_point
 from daskae.hashing import digest_texts
@@ -82,9 +81,5 @@ def _read(path: Path) -> int:
 
 
 def _write(path: Path, number: int) -> None:
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with temporary.open("w") as file:
-        file.write(str(number))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path, synced=True) as temporary:
+        temporary.write_text(str(number))

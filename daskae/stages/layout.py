@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from daskae.durable import replacing
 from daskae.partition import PartitionRef, PartitionResult, starting_rows
 
 
@@ -61,9 +62,8 @@ class Layout:
     def save(self, path: Path) -> None:
         """Write as JSON, for tasks to load."""
         rows = [[p.folder, p.files, p.starts, p.overall, p.in_file] for p in self.parts]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(rows))
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(rows))
 
     @classmethod
     def load(cls, path: Path) -> "Layout":

@@ -6,13 +6,12 @@ the pieces by their content as it knows any partition.
 """
 
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from daskae.durable import replacing
 from daskae.hashing import digest_texts
 from daskae.partition import PartitionRef, Segment
 from daskae.read.cut import halves
@@ -51,13 +50,9 @@ def _middle(sizes: Sequence[int]) -> int:
 
 def _save(pieces: Pieces, folder: Path) -> None:
     body = json.dumps([asdict(piece) for piece in pieces])
-    temporary = folder / f"{SPLIT}.{secrets.token_hex(8)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w") as file:
-        file.write(json.dumps({"checksum": digest_texts(body), "body": body}))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / SPLIT)
+    with replacing(folder / SPLIT, synced=True) as temporary:
+        temporary.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
 
 
 def folder_name(ref: PartitionRef) -> str:

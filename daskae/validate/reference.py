@@ -4,7 +4,6 @@ A value is looked up by its 64-bit hash and then compared itself, so equal hashe
 pages that are touched are read.
 """
 
-import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from daskae.durable import replacing
 from daskae.errors import ExchangeError
 from daskae.hashing import U64, digest_bytes, digest_texts, hash_text
 
@@ -37,11 +37,13 @@ def keys_digest(keys: pl.DataFrame) -> str:
 def write_keys(keys: pl.DataFrame, path: Path) -> None:
     """Write keys whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     table = pa.table({"hash": keys["hash"].to_arrow(), "key": keys["key"].to_arrow()}).combine_chunks()
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with (
+        replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
         writer.write_table(table)
-    temporary.replace(path)
 
 
 @lru_cache(maxsize=16)

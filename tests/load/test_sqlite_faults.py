@@ -11,6 +11,7 @@ import pytest
 
 from daskae.errors import LoadError, TargetBusyError
 from daskae.load.base import Load
+from daskae.load.parts import read_batches
 from daskae.load.targets import open_sink
 
 from .building import A, B, C, build_load, query, shop
@@ -58,14 +59,58 @@ def test_killed_anywhere_then_run_again(strategy: Any, tmp_path: Path) -> None:
         assert dump(path) == dump(calm), point
 
 
-def test_killed_in_the_very_first_publish(path: Path, tmp_path: Path) -> None:
-    load = build_load(tmp_path, A, shop("north"))
-    publish_killed_at(f"sqlite:///{path}", load, "sqlite.uncommitted")
-    assert open_sink(f"sqlite:///{path}").preflight(load) is None
-    open_sink(f"sqlite:///{path}").publish(load)
+@pytest.mark.parametrize(
+    "point", ["sqlite.staged", "sqlite.uncommitted", "sqlite.committed", "sqlite.built", "sqlite.named"]
+)
+def test_killed_in_the_very_first_publish(point: str, path: Path, tmp_path: Path) -> None:
+    load = build_load(tmp_path / "rows", A, shop("north"))
+    publish_killed_at(f"sqlite:///{path}", load, point)
+    appeared = point == "sqlite.named"
+    assert path.exists() == appeared
+    assert (open_sink(f"sqlite:///{path}").preflight(load) is not None) == appeared
+    assert open_sink(f"sqlite:///{path}").publish(load).already_published == appeared
     assert query(path, "SELECT count(*) FROM customer_metrics") == [(3,)]
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
     assert [file.name for file in path.parent.iterdir() if file.is_file()] == [path.name]
+
+
+class _Meanwhile:
+    """What another program does to the database while the first load is on its way: at the time its rows are read."""
+
+    def __init__(self, load: Load, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+        self.acted = 0
+
+        def watched(*arguments: Any) -> Any:
+            self.acted += 1
+            act()
+            return read_batches(*arguments)
+
+        monkeypatch.setattr("daskae.load.sql.stage.read_batches", watched)
+
+
+def test_a_reader_who_was_there_first_sees_the_first_load(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = build_load(tmp_path, A, shop("north"))
+    with closing(sqlite3.connect(path)) as reader:
+        looked = _Meanwhile(load, monkeypatch, lambda: reader.execute("SELECT * FROM sqlite_master").fetchall())
+        open_sink(f"sqlite:///{path}").publish(load)
+        assert looked.acted
+        assert reader.execute("SELECT count(*) FROM customer_metrics").fetchall() == [(3,)]
+    assert query(path, "PRAGMA journal_mode") == [("wal",)]
+    assert open_sink(f"sqlite:///{path}").publish(load).already_published
+
+
+def test_what_another_program_made_meanwhile_stays(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = build_load(tmp_path, A, shop("north"))
+    _Meanwhile(load, monkeypatch, lambda: query(path, "CREATE TABLE IF NOT EXISTS theirs (x)"))
+    sink = open_sink(f"sqlite:///{path}")
+    with pytest.raises(TargetBusyError, match=r"another program has made the database meanwhile(.|\n)*again"):
+        sink.publish(load)
+    assert query(path, "SELECT name FROM sqlite_master") == [("theirs",)]
+    assert not sink.publish(load).already_published
+    assert query(path, "SELECT count(*) FROM customer_metrics") == [(3,)]
+    assert query(path, "SELECT count(*) FROM theirs") == [(0,)]
 
 
 @pytest.mark.parametrize("strategy", ["replace", "append"])

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from daskae.durable import sync
 from daskae.errors import LoadError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt, Rejected
@@ -50,7 +51,6 @@ from daskae.load.parquet.snapshots import (
     carry_over,
     carry_over_tables,
     files_folder,
-    sync,
 )
 from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
 from daskae.load.parquet.writing import Put, encode

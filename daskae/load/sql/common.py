@@ -1,7 +1,7 @@
 """What databases have in common. A dialect says what it does otherwise; nothing here is for one of them alone."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -121,11 +121,15 @@ class FileDialect(CommonDialect):
         """Refuse a missing folder, and what cannot be written."""
         check_database_file(self._path)
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the lock file."""
+        lock = self._path.with_name(f"{self._path.name}-daskae-lock")
+        return publisher_lock(lock, self.timeout, self.target)
+
     @contextmanager
     def publishing(self) -> Iterator[Session]:
         """Hold the lock file, and make the database if there is none."""
-        lock = self._path.with_name(f"{self._path.name}-daskae-lock")
-        with publisher_lock(lock, self.timeout, self.target), self.connecting() as connection:
+        with self.locked(), self.connecting() as connection:
             yield Session(self, connection, None)
 
     def is_lost(self, error: sa.exc.DBAPIError) -> bool:

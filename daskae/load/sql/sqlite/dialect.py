@@ -19,6 +19,7 @@ from daskae.load.sql.drift import Widening
 from daskae.load.sql.sqlite import catalog
 from daskae.load.sql.sqlite.copying import copy_rows
 from daskae.load.sql.sqlite.failures import sqlite_translated
+from daskae.load.sql.sqlite.newfile import appearing
 from daskae.load.sql.sqlite.session import connect, transaction
 from daskae.load.sql.sqlite.values import sql_type
 from daskae.load.sql.sqlite.widening import widen
@@ -51,6 +52,16 @@ class SqliteDialect(FileDialect):
         """Connect, and make the file if there is none."""
         self.check_place()
         return connect(self._path, self.timeout, create=True)
+
+    @contextmanager
+    def publishing(self) -> Iterator[Session]:
+        """Hold the lock file; a database that is not there yet appears at the end."""
+        with (
+            self.locked(),
+            appearing(self._path) as place,
+            connect(place, self.timeout, create=True, log=place == self._path) as connection,
+        ):
+            yield Session(self, connection, None)
 
     @contextmanager
     def reading(self) -> Iterator[Session | None]:

@@ -13,7 +13,7 @@ _CACHE_KIB = 16 << 10  # an index over a million keys is sorted in memory of thi
 
 
 @contextmanager
-def connect(path: Path, timeout: float, create: bool = False) -> Iterator[sa.Connection]:
+def connect(path: Path, timeout: float, create: bool = False, log: bool = True) -> Iterator[sa.Connection]:
     """Open the database; every statement outside :func:`transaction` commits by itself.
 
     Parameters
@@ -23,8 +23,9 @@ def connect(path: Path, timeout: float, create: bool = False) -> Iterator[sa.Con
     timeout : float
         Seconds a statement waits for another writer.
     create : bool, default False
-        Whether a missing file is made. A database without any content gets write-ahead logging, so that its readers and
-        its writer never wait for each other; the journal mode of any other is left alone.
+        Whether a missing file is made.
+    log : bool, default True
+        Whether a database without any content gets write-ahead logging; that of any other is left as it is.
     """
     address = f"file:{quote(str(path))}?mode={'rwc' if create else 'rw'}"
     engine = sa.create_engine(
@@ -35,13 +36,18 @@ def connect(path: Path, timeout: float, create: bool = False) -> Iterator[sa.Con
     )
     try:
         with engine.connect() as connection:
-            if create and connection.exec_driver_sql("PRAGMA page_count").scalar_one() == 0:
-                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            if create and log and connection.exec_driver_sql("PRAGMA page_count").scalar_one() == 0:
+                begin_log(driver(connection))
             connection.exec_driver_sql("PRAGMA synchronous = FULL")
             connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
             yield connection
     finally:
         engine.dispose()
+
+
+def begin_log(database: sqlite3.Connection) -> None:
+    """Write ahead from now on, so that readers and the writer never wait for each other."""
+    database.execute("PRAGMA journal_mode = WAL")
 
 
 @contextmanager
