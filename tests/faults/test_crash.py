@@ -16,7 +16,7 @@ SEED = 20_240_229
 # Points of other targets and commands, which have their own tests.
 ELSEWHERE = (
     "remote.", "corrections.", "staged", "staging", "deleted", "updated", "uncommitted", "committed",
-    "purge", "vacuumed",
+    "purge", "sqlite.",
 )  # fmt: skip
 
 
@@ -92,20 +92,20 @@ def test_killed_at_every_passage_of_any_point(target: str, calm: Calm, tmp_path:
     assert again == sorted(again, reverse=True)
 
 
-LOADING = [("out/", "parquet.flipped"), ("metrics.db", "sqlite.committed"),
+LOADING = [("out/", "parquet.flipped"), ("metrics.db", "sqlite.named"),
            pytest.param("out/", "parquet.linked", marks=pytest.mark.slow),
            pytest.param("metrics.db", "sqlite.uncommitted", marks=pytest.mark.slow)]  # fmt: skip
-MORE = [pytest.param(point, marks=pytest.mark.slow) for point in ("sqlite.staged", "sqlite.deleted:3")]
+MORE = [pytest.param(point, marks=pytest.mark.slow) for point in ("sqlite.staged", "sqlite.deleted:3", "sqlite.built")]
 
 
-@pytest.mark.parametrize("point", ["sqlite.uncommitted", "sqlite.committed", *MORE])
+@pytest.mark.parametrize("point", ["sqlite.uncommitted", "sqlite.named", *MORE])
 def test_killed_while_loading_a_database_then_run_again(point: str, calm: Calm, tmp_path: Path) -> None:
     jobs = [Job(calm.inputs, calm.config, tmp_path / name, target="metrics.db") for name in ("calm", "killed")]
     jobs[0].finish()
     assert jobs[1].start(DASKAE_CRASH_AT=point).wait() == KILLED
     document = jobs[1].finish()
     assert document["reused_partitions"] == document["partitions"]
-    assert document["already_published"] == (point == "sqlite.committed")
+    assert document["already_published"] == (point == "sqlite.named")
     assert jobs[1].rows() == jobs[0].rows()
 
 
@@ -120,7 +120,7 @@ def test_killed_while_loading_then_run_again_without_the_work_directory(
     shutil.rmtree(jobs[1].folder / "work")
     document = jobs[1].finish()
     assert document["reused_partitions"] == 0
-    assert document["already_published"] == (point in ("sqlite.committed", "parquet.flipped"))
+    assert document["already_published"] == (point in ("sqlite.named", "parquet.flipped"))
     if target == "metrics.db":
         assert jobs[1].rows() == jobs[0].rows()
     else:

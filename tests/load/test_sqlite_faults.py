@@ -74,18 +74,16 @@ def test_killed_in_the_very_first_publish(point: str, path: Path, tmp_path: Path
     assert [file.name for file in path.parent.iterdir() if file.is_file()] == [path.name]
 
 
-class _Meanwhile:
-    """What another program does to the database while the first load is on its way: at the time its rows are read."""
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[object]:
+    """Let another program act while rows are on their way; returns what came of it."""
+    found: list[object] = []
 
-    def __init__(self, load: Load, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-        self.acted = 0
+    def watched(*arguments: Any) -> Any:
+        found.append(act())
+        return read_batches(*arguments)
 
-        def watched(*arguments: Any) -> Any:
-            self.acted += 1
-            act()
-            return read_batches(*arguments)
-
-        monkeypatch.setattr("daskae.load.sql.stage.read_batches", watched)
+    monkeypatch.setattr("daskae.load.sql.stage.read_batches", watched)
+    return found
 
 
 def test_a_reader_who_was_there_first_sees_the_first_load(
@@ -93,9 +91,9 @@ def test_a_reader_who_was_there_first_sees_the_first_load(
 ) -> None:
     load = build_load(tmp_path, A, shop("north"))
     with closing(sqlite3.connect(path)) as reader:
-        looked = _Meanwhile(load, monkeypatch, lambda: reader.execute("SELECT * FROM sqlite_master").fetchall())
+        looked = meanwhile(monkeypatch, lambda: reader.execute("SELECT * FROM sqlite_master").fetchall())
         open_sink(f"sqlite:///{path}").publish(load)
-        assert looked.acted
+        assert [] in looked
         assert reader.execute("SELECT count(*) FROM customer_metrics").fetchall() == [(3,)]
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
     assert open_sink(f"sqlite:///{path}").publish(load).already_published
@@ -103,7 +101,7 @@ def test_a_reader_who_was_there_first_sees_the_first_load(
 
 def test_what_another_program_made_meanwhile_stays(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = build_load(tmp_path, A, shop("north"))
-    _Meanwhile(load, monkeypatch, lambda: query(path, "CREATE TABLE IF NOT EXISTS theirs (x)"))
+    meanwhile(monkeypatch, lambda: query(path, "CREATE TABLE IF NOT EXISTS theirs (x)"))
     sink = open_sink(f"sqlite:///{path}")
     with pytest.raises(TargetBusyError, match=r"another program has made the database meanwhile(.|\n)*again"):
         sink.publish(load)
