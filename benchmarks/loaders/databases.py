@@ -13,6 +13,8 @@ from benchmarks.loaders.customers import TABLE, Truth
 from tests.load.server import postgresql_server
 
 Kind = Literal["postgresql", "sqlite"]
+_DEFAULTS = {"shared_buffers": "128MB", "max_wal_size": "1GB"}
+"""PostgreSQL's own; the tests' server is smaller."""
 _SUMS = f"SELECT count(*), {{}}, sum(order_count), count(*) - count(std_order_value) FROM {TABLE}"
 _UNITS = {
     "postgresql": "sum(total_revenue)",
@@ -63,7 +65,7 @@ def open_target(kind: Kind, work: Path, url: str | None) -> Iterator[Target]:
     elif url:
         yield Target(kind, _with_driver(url))
     else:
-        with postgresql_server() as server:
+        with postgresql_server(settings=_DEFAULTS) as server:
             yield Target(kind, _with_driver(server.url))
 
 

@@ -26,7 +26,7 @@ def read_batches(parts: TableParts, max_rows: int) -> Iterator[pa.RecordBatch]:
         When a part is missing, damaged or has other columns than the table.
     """
     for path in parts.files:
-        with _opened(path, parts) as reader:
+        with open_part(path, parts) as reader:
             for index in range(reader.num_record_batches):
                 batch = pa.RecordBatch.from_arrays(reader.get_batch(index).columns, schema=parts.schema)
                 for start in range(0, batch.num_rows, max_rows):
@@ -41,7 +41,7 @@ class PartRows:
         self._blocks: list[tuple[Path, int]] = []
         starts = [0]
         for path in parts.files:
-            with _opened(path, parts) as reader:
+            with open_part(path, parts) as reader:
                 for index in range(reader.num_record_batches):
                     self._blocks.append((path, index))
                     starts.append(starts[-1] + reader.get_batch(index).num_rows)
@@ -55,7 +55,7 @@ class PartRows:
         touched = (number for number in np.flatnonzero(np.diff(bounds)).tolist())
         taken: list[pa.RecordBatch] = []
         for path, numbers in groupby(touched, lambda number: self._blocks[number][0]):
-            with _opened(path, self._parts) as reader:
+            with open_part(path, self._parts) as reader:
                 for number in numbers:
                     found = places[bounds[number] : bounds[number + 1]] - self._starts[number]
                     batch = _pick(reader.get_batch(self._blocks[number][1]), found)
@@ -85,7 +85,14 @@ def _columns(schema: pa.Schema) -> str:
 
 
 @contextmanager
-def _opened(path: Path, parts: TableParts) -> "Iterator[pa.RecordBatchFileReader]":
+def open_part(path: Path, parts: TableParts) -> "Iterator[pa.RecordBatchFileReader]":
+    """Open a part and check that it has the columns of its table.
+
+    Raises
+    ------
+    ExchangeError
+        When it is missing, damaged or has other columns.
+    """
     with _reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         _check_columns(reader.schema, parts, path)
         yield reader

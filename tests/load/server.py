@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ _USER = "daskae"
 class Server:
     """A server on a free port of the loopback address, that can be killed and started again on the same data."""
 
-    def __init__(self, folder: Path, data: Path | None = None) -> None:
+    def __init__(self, folder: Path, data: Path | None = None, settings: Mapping[str, str] = {}) -> None:
+        self._settings = {**_SETTINGS, **settings}
         # Servers refuse to run as root, and other users may not look into root's home, so they get a copy.
         self._data = data or folder / "data"
         self._who = other_user(folder, self._data.parent)
@@ -46,7 +47,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, after a crash too, and wait until it answers."""
-        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         serve = [str(self._binaries / "bin/postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self._port)]
         self._process = subprocess.Popen(
             [*serve, "-k", "", *options], stderr=subprocess.DEVNULL, cwd="/", **self._who
@@ -80,12 +81,12 @@ class Server:
 
 
 @contextmanager
-def postgresql_server(data: Path | None = None) -> Iterator[Server]:
+def postgresql_server(data: Path | None = None, settings: Mapping[str, str] = {}) -> Iterator[Server]:
     """Run a server; its data is in a folder of its own unless one is given, which it makes."""
     folder = Path(tempfile.mkdtemp(prefix="daskae-postgresql-", dir="/var/tmp"))
     server = None
     try:
-        server = Server(folder, data)
+        server = Server(folder, data, settings)
         server.start()
         yield server
     finally:

@@ -19,9 +19,10 @@ from daskae.load.sql.drift import plan_table
 from daskae.load.sql.sink import SqlSink
 from daskae.load.sql.ways import Way, choose_way
 
-from .building import A, B, build_load, one_table, shop
+from .building import A, B, C, build_load, one_table, shop, write_parts
 from .databases import Database
 
+DIRECT: dict[str, Way] = {"postgresql": "direct", "sqlite": "direct"}
 STAGED = LoadOptions(duplicates="last")
 """Duplicates are taken out of staged rows, so the rows take the long way."""
 
@@ -73,8 +74,8 @@ def test_tables_are_the_same_whichever_way_the_rows_came(
 @pytest.mark.parametrize(
     ("strategy", "options", "first", "again"),
     [
-        ("replace", LoadOptions(), {"postgresql": "adopt", "sqlite": "direct"}, {"sqlite": "direct"}),
-        ("append", LoadOptions(), {"postgresql": "adopt", "sqlite": "direct"}, {"sqlite": "direct"}),
+        ("replace", LoadOptions(), {"postgresql": "adopt", "sqlite": "direct"}, DIRECT),
+        ("append", LoadOptions(), {"postgresql": "adopt", "sqlite": "direct"}, DIRECT),
         ("upsert", LoadOptions(), {"postgresql": "adopt"}, {}),
         ("merge", LoadOptions(), {"postgresql": "adopt"}, {}),
         ("replace", STAGED, {}, {}),
@@ -121,6 +122,54 @@ def test_repeated_keys_are_named_without_a_stage_too(strategy: Strategy, databas
         if not before:
             database.sink().publish(one_table(tmp_path / "good", twice.slice(0, 2), ("id",), load_id=B))
     assert [row["n"] for row in database.rows("t")] == [1, 2]
+
+
+def test_repeated_keys_are_named_where_the_index_is_there_already(database: Database, tmp_path: Path) -> None:
+    twice = pa.table({"id": ["x", "y", "x"], "n": [1, 2, 3]})
+    for number, load_id in enumerate((B, C)):
+        good = one_table(tmp_path / str(number), twice.slice(0, 2), ("id",), load_id=load_id)
+        database.sink().publish(replace(good, strategy="append"))
+    with pytest.raises(LoadError, match=r"more than once(.|\n)*\(x\)"):
+        database.sink().publish(replace(one_table(tmp_path / "bad", twice, ("id",)), strategy="append"))
+    assert sorted(row["n"] for row in database.rows("t")) == [1, 1, 2, 2]
+
+
+_TRIGGER = """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO log VALUES (new.id); RETURN new; END $$"""
+
+
+def test_what_acts_on_rows_needs_a_stage_in_postgresql(postgresql: Database, tmp_path: Path) -> None:
+    load = one_table(tmp_path / "one", pa.table({"id": ["x"], "n": [1]}), ("id",))
+    postgresql.sink().publish(load)
+    with session_of(postgresql) as session:
+        assert way_of(session, load) == "direct"
+    postgresql.run(
+        "CREATE TABLE log (id TEXT)",
+        _TRIGGER,
+        "CREATE TRIGGER t_in BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    with session_of(postgresql) as session:
+        assert way_of(session, load) == "copy"
+    postgresql.sink().publish(replace(load, load_id=B))
+    assert postgresql.query("SELECT id FROM log") == [("x",)]
+
+
+def test_rows_in_order_of_their_key_carry_all_that_others_do(postgresql: Database, tmp_path: Path) -> None:
+    parts = pa.table({"id": [f"C{n * 7919 % 1000:04d}" for n in range(1000)], "n": range(1000)}).sort_by("id")
+    load = build_load(tmp_path, A, {"t": (("id",), parts)})
+    scattered = [parts.take(list(range(first, 1000, 3))) for first in range(3)]
+    whole = pa.concat_tables(scattered)
+    several = write_parts(tmp_path / "parts", "t", ("id",), whole, (334, 667))
+    load = replace(load, tables=(several,))
+    postgresql.sink().publish(load)
+    first = postgresql.rows("t", metadata=True)
+    with session_of(postgresql) as session:
+        assert way_of(session, load) == "direct"
+    postgresql.sink().publish(replace(load, load_id=B))
+    assert [{**row, "_load_id": A} for row in postgresql.rows("t", metadata=True)] == first
+    assert len(first) == 1000
+    # They lie in the table in this order.
+    assert [row[0] for row in postgresql.query("SELECT id FROM t ORDER BY ctid")] == sorted(parts["id"].to_pylist())
 
 
 def test_rows_left_out_on_the_short_way_are_kept(database: Database, tmp_path: Path) -> None:

@@ -13,6 +13,15 @@ from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Dialect, Existing
 from daskae.load.sql.files import check_database_file
 
 
+@contextmanager
+def as_integrity_error(kind: type[Exception]) -> Iterator[None]:
+    """Turn what a driver raises for rows that a constraint refuses into SQLAlchemy's error of that name."""
+    try:
+        yield
+    except kind as error:
+        raise sa.exc.IntegrityError(None, None, error) from error
+
+
 class Catalog(Protocol):
     """Looks tables up in a database."""
 

@@ -191,7 +191,8 @@ def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bo
         drop_key_index(session, pair.target)  # building an index afterwards is faster than filling it
     if staged.way == "direct":
         marks = metadata_values(session.dialect, pair.load)
-        rows, nulls = fill_table(session, pair.target, pair.load, staged.parts, marks)
+        ordered = _fills_index(session)
+        rows, nulls = fill_table(session, pair.target, pair.load, staged.parts, marks, ordered)
         staged = replace(staged, rows=rows, rejected=(nulls,) if nulls is not None else ())
     else:
         rows = session.run(strategies.insert_all(pair, _fills_index(session)))

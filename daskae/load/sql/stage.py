@@ -28,6 +28,7 @@ from daskae.load.keys import (
     without_null_keys,
 )
 from daskae.load.ledger import short_id
+from daskae.load.ordered import read_in_order
 from daskae.load.parts import read_batches
 from daskae.load.rejects import RejectFile, write_rejects
 from daskae.load.sql.ddl import run_statements
@@ -110,11 +111,14 @@ def stage_table(
 
 
 def fill_table(
-    session: Session, table: sa.Table, load: Load, parts: TableParts, marks: Mapping[str, sa.BindParameter[Any]]
-) -> tuple[int, Rejected | None]:
+    session: Session, table: sa.Table, load: Load, parts: TableParts, marks: Mapping[str, sa.BindParameter[Any]],
+    in_order: bool = False,
+) -> tuple[int, Rejected | None]:  # fmt: skip
     """Put the rows of a load into a table; return how many, and those with a null key, which are left out."""
+    read = read_in_order if in_order else read_batches
     with RejectFile(load, parts, NULL_KEY) as nulls:
-        batches = _with_crash_point(session.dialect.name, _without_null_keys(parts, load, nulls))
+        source = _without_null_keys(read(parts, _BATCH_ROWS), parts, load, nulls)
+        batches = _with_crash_point(session.dialect.name, source)
         rows = session.dialect.copy(session, table, parts, batches, marks)
     if rows != parts.rows - nulls.rows:
         left_out = f", of which {nulls.rows} were left out" if nulls.rows else ""
@@ -142,9 +146,11 @@ def find_repeated_keys(session: Session, table: sa.Table, parts: TableParts) -> 
     return [tuple(row) for row in session.connection.execute(repeated_keys(table, parts.keys, SHOWN_KEYS))]
 
 
-def _without_null_keys(parts: TableParts, load: Load, nulls: RejectFile) -> Iterator[pa.RecordBatch]:
+def _without_null_keys(
+    batches: Iterator[pa.RecordBatch], parts: TableParts, load: Load, nulls: RejectFile
+) -> Iterator[pa.RecordBatch]:
     position = 1
-    for batch in read_batches(parts, _BATCH_ROWS):
+    for batch in batches:
         if load.options.null_keys == "match":
             yield batch
             continue

@@ -6,8 +6,8 @@
     There is no target yet, so the staged table becomes it: filled and indexed beforehand, by several connections where
     the database takes them, it only gets its name in the transaction.
 ``direct``
-    A replace or an append whose rows go straight into the target, inside of the transaction. For databases with one
-    writer, where nobody else could write meanwhile anyway.
+    A replace or an append whose rows go straight into the target, inside of the transaction, in the order of its key
+    where that has an index. Other writers wait as long as the rows take.
 """
 
 from typing import Any, Literal

@@ -21,6 +21,9 @@ _INDEX = """SELECT a.attname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class
     JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.oid
     WHERE n.nspname = :schema AND t.relname = :table AND i.relname = :index ORDER BY a.attnum"""
+_ACTS = """SELECT c.relhastriggers OR c.relhasrules OR c.relrowsecurity OR c.relkind <> 'r'
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relname = :name"""
 
 # What PostgreSQL refuses to follow a change of a column's type: views and rules, triggers and policies that name it,
 # generated columns, functions; and foreign keys, whose other side may not compare with the new type.
@@ -70,6 +73,11 @@ def find_stages(connection: sa.Connection, schema: str) -> list[str]:
 def index_columns(connection: sa.Connection, schema: str, table: str, index: str) -> list[str]:
     """List the columns of an index of this table."""
     return list(connection.execute(sa.text(_INDEX), {"schema": schema, "table": table, "index": index}).scalars())
+
+
+def acts_on_rows(connection: sa.Connection, schema: str, table: str) -> bool:
+    """Tell whether triggers, rules, policies, foreign keys or partitions have a say in where a row goes."""
+    return bool(connection.execute(sa.text(_ACTS), {"schema": schema, "name": table}).scalar_one_or_none())
 
 
 def find_obstacle(connection: sa.Connection, schema: str, table: str, column: str) -> str:

@@ -53,8 +53,9 @@ def copy_rows(
     columns: list[str],
     parts: TableParts,
     batches: Iterator[pa.RecordBatch],
+    constants: Sequence[pa.Scalar] = (),
 ) -> int:
-    """Send all rows, a block for each batch; return how many the server took.
+    """Send all rows, a block for each batch, each with the constants behind; return how many the server took.
 
     Raises
     ------
@@ -63,10 +64,13 @@ def copy_rows(
     """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     numbered = columns[0] == POSITION
-    form = _BINARY if _takes_binary(connections[0], table, names, parts, numbered) else _CSV
+    kinds = [*([pa.int64()] if numbered else []), *(plain_type(field.type) for field in parts.schema)]
+    kinds += [constant.type for constant in constants]
+    form = _BINARY if _takes_binary(connections[0], table, names, kinds) else _CSV
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(table, names, sql.SQL(form.name))
     source = _Source(batches)
-    send = partial(_send, statement=statement, name=parts.name, source=source, numbered=numbered, form=form)
+    add = partial(_complete, numbered=numbered, constants=constants)
+    send = partial(_send, statement=statement, name=parts.name, source=source, complete=add, form=form)
     try:
         if len(connections) == 1:
             return send(connections[0])
@@ -117,33 +121,47 @@ class _Source:
         self._stopped = True
 
 
+def _complete(columns: list[pa.Array], position: int, numbered: bool, constants: Sequence[pa.Scalar]) -> list[pa.Array]:
+    """Put the number of each row before its columns where it is wanted, and the constants behind them."""
+    rows = len(columns[0])
+    numbers = [to_array(np.arange(position, position + rows))] if numbered else []
+    return [*numbers, *columns, *(pa.repeat(constant, rows) for constant in constants)]
+
+
 def _takes_binary(
-    connection: Connection, table: sql.Composable, names: sql.Composable, parts: TableParts, numbered: bool
+    connection: Connection, table: sql.Composable, names: sql.Composable, kinds: Sequence[pa.DataType]
 ) -> bool:
     """Whether all columns of the table have the types that Arrow's have in binary form."""
     nothing = sql.SQL("SELECT {} FROM {} LIMIT 0").format(names, table)
     found = connection.execute(nothing, prepare=False).description or ()
-    kinds = [*([pa.int64()] if numbered else []), *(plain_type(field.type) for field in parts.schema)]
     return all(fits(kind, column.type_code) for kind, column in zip(kinds, found, strict=True))
 
 
 def _send(
-    connection: Connection, statement: sql.Composed, name: str, source: _Source, numbered: bool, form: _Form
+    connection: Connection, statement: sql.Composed, name: str, source: _Source,
+    complete: Callable[[list[pa.Array], int], list[pa.Array]], form: _Form,
 ) -> int:  # fmt: skip
     try:
         with connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
                 copy.write(form.header)
-                for position, batch in source:
-                    columns = plain_columns(batch, name)
-                    if numbered:
-                        columns.insert(0, to_array(np.arange(position, position + batch.num_rows)))
-                    copy.write(form.encode(columns))
+                blocks = (form.encode(complete(plain_columns(batch, name), place)) for place, batch in source)
+                for block in _ahead(blocks):
+                    copy.write(block)
                 copy.write(form.trailer)
             return cursor.rowcount
     except BaseException:
         source.stop()
         raise
+
+
+def _ahead(items: Iterator[memoryview]) -> Iterator[memoryview]:
+    """Make the next item while the server takes this one."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _find_nul(parts: TableParts) -> LoadError | None:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import sqlalchemy as sa
 from psycopg import sql
@@ -13,9 +14,9 @@ from sqlalchemy.dialects import postgresql
 
 from daskae.errors import LoadError
 from daskae.load.base import Load, TableParts
-from daskae.load.sql.common import CommonDialect
+from daskae.load.sql.common import CommonDialect, as_integrity_error
 from daskae.load.sql.ddl import quoted_name, quoted_table
-from daskae.load.sql.dialect import POSITION, Existing, FoundColumn, Session
+from daskae.load.sql.dialect import POSITION, STAGE_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.digits import has_beyond
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.postgresql import catalog
@@ -157,16 +158,25 @@ class PostgresqlDialect(CommonDialect):
         self, session: Session, table: sa.Table, parts: TableParts, batches: Iterator[pa.RecordBatch],
         marks: Mapping[str, sa.BindParameter[Any]],
     ) -> int:  # fmt: skip
-        """Send blocks of CSV, by a second connection too where there are many rows."""
+        """Send blocks of rows, by a second connection too where they are many and the table is nobody else's."""
         place = sql.Identifier(str(session.schema), table.name)
         columns = [*((POSITION,) if POSITION in table.c else ()), *parts.schema.names]
         values = {name: mark.value for name, mark in marks.items()}
+        if not table.name.startswith(STAGE_PREFIX):
+            constants = [pa.scalar(value) for value in values.values()]
+            connection = driver(session.connection)
+            with as_integrity_error(psycopg.IntegrityError):
+                return copy_rows([connection], place, [*columns, *values], parts, batches, constants)
         with ExitStack() as stack:
             connections = [session.connection]
             if parts.rows >= _ROWS_FOR_TWO:
                 connections.append(stack.enter_context(connect(self._url, self._schema, self.timeout)))
             with defaults(driver(session.connection), place, values):
                 return copy_rows(list(map(driver, connections)), place, columns, parts, batches)
+
+    def takes_rows_directly(self, session: Session, name: str) -> bool:
+        """Unless something acts on every row. Readers see none of it before the commit, and other writers wait."""
+        return not catalog.acts_on_rows(session.connection, str(session.schema), name)
 
     def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
         """Rename the table; the constraint comes afterwards, since it is named after the table."""

@@ -11,6 +11,11 @@ from sqlalchemy.pool import NullPool
 from daskae.errors import LoadError
 from daskae.load.lock import wait_for_turn
 
+# Staged rows are sorted and hashed by the transaction that publishes them. With the 4 MB that are PostgreSQL's default
+# both go to disk in many pieces.
+_WORK_MEM = "64MB"
+_ENOUGH_MEMORY = f"""SELECT set_config('work_mem', '{_WORK_MEM}', false)
+    WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('{_WORK_MEM}')"""
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
@@ -33,6 +38,7 @@ def connect(url: sa.URL, schema: str, timeout: float) -> Iterator[sa.Connection]
         with engine.connect() as connection:
             _set(connection, "lock_timeout", f"{max(1, round(timeout * 1000))}ms")
             _set(connection, "application_name", "daskae")
+            connection.exec_driver_sql(_ENOUGH_MEMORY)
             if schema:
                 _set(connection, "search_path", psycopg.sql.Identifier(schema).as_string())
             yield connection

@@ -1,5 +1,6 @@
 """SQLite as a target: the lock is a file beside the database, times are texts, and names have no bounds."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -13,7 +14,7 @@ from daskae.errors import TargetBusyError
 from daskae.faults import crash_point
 from daskae.load.base import TableParts
 from daskae.load.ledger import iso_text
-from daskae.load.sql.common import FileDialect
+from daskae.load.sql.common import FileDialect, as_integrity_error
 from daskae.load.sql.dialect import POSITION, RESERVED_PREFIX, Existing, FoundColumn, Session
 from daskae.load.sql.drift import Widening
 from daskae.load.sql.sqlite import catalog
@@ -118,7 +119,8 @@ class SqliteDialect(FileDialect):
     ) -> int:  # fmt: skip
         """Insert many rows a statement."""
         values = {name: mark.value for name, mark in marks.items()}
-        return copy_rows(session.connection, table.name, parts, batches, values)
+        with as_integrity_error(sqlite3.IntegrityError):
+            return copy_rows(session.connection, table.name, parts, batches, values)
 
     def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
         """Rename the table; SQLite adds no constraints afterwards."""
