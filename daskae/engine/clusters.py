@@ -52,9 +52,7 @@ def connect(
     slots = started.workers
     if settings.adaptive is not None:
         slots = settings.adaptive.maximum
-        # Dask wants a worker for each target_duration of expected work; few tasks are handed out at a time, so that
-        # with its own 5 s it would see too little work to grow. Each task that waits is worth a worker here.
-        started.cluster.adapt(minimum=settings.adaptive.minimum, maximum=slots, target_duration="100ms")
+        started.adapt(settings.adaptive.minimum, slots)
     elif started.scale is not None:
         started.scale(started.workers)
         stack.enter_context(Watchdog(started.cluster, started.scale, started.workers))

@@ -22,6 +22,7 @@ from daskae.engine.page import TOPIC, add_page, describe_way
 from daskae.engine.plugins import ClusterWatch, TaskWatch
 from daskae.engine.probe import probe_workers
 from daskae.events import Warned
+from daskae.units import parse_seconds
 
 _NEEDS_NOTHING = Needs()
 
@@ -97,7 +98,8 @@ class DaskEngine:
             if self._target != LOCAL:
                 stack.enter_context(watch_newcomers(self._client, self._needs, self._emit))
             retries, by_value = self._settings.retries, self._target != LOCAL
-            self._handout = Handout(self._client, self.slots, retries, self._emit, self._watch(), by_value)
+            patience = parse_seconds(self._settings.start_timeout)
+            self._handout = Handout(self._client, self.slots, retries, self._emit, self._watch(), by_value, patience)
             self._stack = stack.pop_all()
         return self
 

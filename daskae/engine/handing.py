@@ -4,6 +4,7 @@ The driver alone decides what is done again: it knows, from :mod:`daskae.engine.
 when a worker died, and so whom to suspect. Tasks that only waited there are handed out again as if nothing had been.
 """
 
+import math
 import queue
 import time
 from collections import Counter, deque
@@ -11,21 +12,26 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import distributed
+from distributed.comm import CommClosedError
 
 from daskae.engine.base import Emit, Outcome, has_time, measured, over_limit, require_done, task_failure
 from daskae.engine.deadline import Deadline
 from daskae.engine.parcel import pack, unpack
-from daskae.engine.plugins import QUESTION
+from daskae.engine.plugins import LEFT, QUESTION
 from daskae.engine.throttle import Throttle
 from daskae.errors import DaskaeError, TaskKilledError, WorkersUnavailableError
-from daskae.events import WorkerLost
+from daskae.events import Warned, WorkerLost
 from daskae.units import format_bytes
 
 _IN_FLIGHT = 3
 """Tasks handed out for each slot: one running, the next ones there when it ends."""
 _LOOK_SECONDS = 1.0
+_ANSWER_SECONDS = 30.0
+"""How long a scheduler may be silent."""
 _POST_MORTEM_SECONDS = 2.0
 """How long to wait for the reason of a worker's death."""
+_UNKNOWN = {"number": -1, "tasks": [], "reason": "died", "rss": 0, "limit": 0}
+"""What is said of a death that nobody has seen."""
 _BUDGET = 0.9
 """Share of a worker's limit at which its task stops by itself; at 0.95 the nanny would stop the worker."""
 
@@ -52,16 +58,22 @@ class Handout:
         Whether the scheduler runs our plugin.
     by_value : bool
         Whether workers may lack the module that a person's own functions are from.
+    patience : float
+        Seconds without any worker after which the run ends.
     """
 
     def __init__(
-        self, client: Any, slots: int, retries: int, emit: Emit, watched: bool = True, by_value: bool = False
-    ) -> None:
+        self, client: Any, slots: int, retries: int, emit: Emit, watched: bool = True, by_value: bool = False,
+        patience: float = math.inf,
+    ) -> None:  # fmt: skip
         self._client, self._emit, self._watched, self._by_value = client, emit, watched, by_value
         self._slots = slots
         self._tries = max(1, retries - 1)
+        self._patience = patience
+        self._alone_since: float | None = None
         self._throttle = Throttle(slots, emit)
         self._losses: dict[str, dict[str, Any]] = {}
+        """The last loss of each address; another worker may have come to it."""
         self._looked = 0.0
         self._known = -1
         self._calls = 0
@@ -80,7 +92,7 @@ class Handout:
         name = f"{function.__name__}-{self._calls}"
         parcel = pack(shared, by_value=self._by_value)
         waiting = deque(enumerate(items))
-        pending: dict[Any, int] = {}
+        pending: dict[Any, tuple[int, int]] = {}
         deaths: Counter[int] = Counter()
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         handed = 0
@@ -90,29 +102,31 @@ class Handout:
                     index, item = waiting.popleft()
                     key, handed = f"{name}-{index}-{handed}", handed + 1
                     future = self._client.submit(measured_on_worker, index, function, item, parcel, key=key, pure=False)
-                    pending[future] = index
+                    pending[future] = index, self._known
                     future.add_done_callback(done.put)
                 self._look(_LOOK_SECONDS)
                 try:
                     future = done.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                index = pending.pop(future)
-                outcome = self._outcome(future, index, function, items[index], deaths, alone)
+                index, known = pending.pop(future)
+                outcome = self._outcome(future, index, known, function, items[index], deaths, alone)
                 if outcome is None:
                     waiting.appendleft((index, items[index]))
                 else:
                     yield outcome
             require_done(iter(waiting), deadline)
         finally:
-            self._client.cancel(list(pending))
+            if self._client.status == "running":
+                self._client.cancel(list(pending))
 
     def _room(self) -> int:
         return _IN_FLIGHT * self._throttle.most if self._throttle.is_open else self._throttle.width
 
     def _outcome(
-        self, future: Any, index: int, function: Callable[..., Any], item: Any, deaths: Counter[int], alone: bool
-    ) -> Outcome | None:
+        self, future: Any, index: int, known: int, function: Callable[..., Any], item: Any, deaths: Counter[int],
+        alone: bool,
+    ) -> Outcome | None:  # fmt: skip
         """Return a finished future's outcome, None to hand it out once more, or raise its error in our form."""
         task = f"{function.__name__} {item}"
         try:
@@ -125,21 +139,19 @@ class Handout:
                 "all workers are gone", task[:300], hint="run the same command again; finished parts are kept"
             ) from error
         except distributed.KilledWorker as error:
-            return self._post_mortem(error, future.key, index, task, deaths, 1 if alone else self._tries)
+            return self._post_mortem(error, future.key, index, known, task, deaths, 1 if alone else self._tries)
+        except (distributed.CancelledError, CommClosedError) as error:
+            # Nobody but a client that has lost its scheduler cancels tasks that are waited for.
+            raise self._scheduler_gone(error) from error
         except Exception as error:
             raise task_failure(function, item, error) from error
 
     def _post_mortem(
-        self, error: Any, key: str, index: int, task: str, deaths: Counter[int], tries: int
+        self, error: Any, key: str, index: int, known: int, task: str, deaths: Counter[int], tries: int
     ) -> Outcome | None:
         """Say what a task has to do with the death of the worker it was given to."""
-        address = error.last_worker.address
-        end = time.monotonic() + _POST_MORTEM_SECONDS
-        while self._watched and address not in self._losses and time.monotonic() < end:
-            time.sleep(_POST_MORTEM_SECONDS / 20)
-            self._look(0)
-        loss = self._losses.get(address, {"tasks": [], "reason": "died", "rss": 0, "limit": 0})
-        if loss["tasks"] and key not in loss["tasks"]:
+        loss = self._find_loss(error.last_worker.address, known)
+        if loss["reason"] == LEFT or (loss["tasks"] and key not in loss["tasks"]):
             return None
         deaths[index] += 1 + error.allowed_failures
         if loss["reason"] == "memory":
@@ -154,22 +166,59 @@ class Handout:
         )  # fmt: skip
         return Outcome(index, None, loss["rss"], 0.0, killed)
 
+    def _find_loss(self, address: str, known: int) -> dict[str, Any]:
+        """Return why a worker went, waiting for the word of it; an address may have lost another one before."""
+        end = time.monotonic() + _POST_MORTEM_SECONDS
+        while True:
+            loss = self._losses.get(address, _UNKNOWN)
+            if loss["number"] > known or not self._watched or time.monotonic() > end:
+                return loss if loss["number"] > known else _UNKNOWN
+            time.sleep(_POST_MORTEM_SECONDS / 20)
+            self._look(0)
+
     def _look(self, seconds: float) -> None:
         """Ask the scheduler for news, unless that was done within the last seconds."""
-        if not self._watched or time.monotonic() - self._looked < seconds:
+        if time.monotonic() - self._looked < seconds:
             return
-        try:
-            report = self._client.sync(getattr(self._client.scheduler, QUESTION), since=self._known)
-        except (OSError, TimeoutError) as error:
-            raise WorkersUnavailableError(
-                "the scheduler is gone", str(self._client.scheduler.address), str(error)[:200],
-                hint="run the same command again; finished parts are kept",
-            ) from error  # fmt: skip
         self._looked = time.monotonic()
+        if self._client.status != "running":
+            raise self._scheduler_gone("the connection to it is lost")
+        try:
+            if not self._watched:
+                self._require_workers(sum(self._client.nthreads().values()))
+                return
+            report = self._client.sync(
+                getattr(self._client.scheduler, QUESTION), since=self._known, callback_timeout=_ANSWER_SECONDS
+            )
+        except (OSError, TimeoutError) as error:
+            raise self._scheduler_gone(error) from error
         for loss in report["losses"]:
             self._losses[loss["worker"]] = loss
-            self._emit(WorkerLost(loss["worker"], loss["reason"], tuple(loss["tasks"]), loss["rss"], loss["limit"]))
+            if loss["reason"] != LEFT:
+                self._emit(WorkerLost(loss["worker"], loss["reason"], tuple(loss["tasks"]), loss["rss"], loss["limit"]))
         self._known = report["number"]
+        self._require_workers(report["threads"])
         # Workers that are still to come are counted too, or a cluster that grows by demand would see too little of it.
         self._throttle.resize(max(self._slots, report["threads"]))
         self._throttle.look(report["short"])
+
+    def _require_workers(self, threads: int) -> None:
+        """Wait some time for workers where there are none: a remote scheduler would wait without end."""
+        now = time.monotonic()
+        if threads:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+            self._emit(Warned(f"no worker is left; waiting {self._patience:g} s for others to come"))
+        elif now - self._alone_since > self._patience:
+            raise WorkersUnavailableError(
+                "all workers are gone", str(self._client.scheduler.address), "0 workers",
+                f"one within cluster.start_timeout = {self._patience:g} s",
+                "look why they ended, start others, then run the same command again; finished parts are kept",
+            )  # fmt: skip
+
+    def _scheduler_gone(self, reason: object) -> WorkersUnavailableError:
+        return WorkersUnavailableError(
+            "the scheduler is gone", str(self._client.scheduler.address), str(reason)[:200],
+            hint="run the same command again; finished parts are kept",
+        )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 from daskae.engine.base import Emit, Needs
+from daskae.engine.plugins import NEWCOMERS
 from daskae.engine.probe import code_digest, look_around, token_file
 from daskae.events import Warned
 
@@ -21,11 +22,12 @@ class Newcomers(WorkerPlugin):  # type: ignore[misc]
     path, token : str
         A file that the driver has written, and what is in it.
     needs : Needs
+    client_id : str
+        Whose plugin it is: several drivers may share a scheduler.
     """
 
-    name = "daskae-newcomers"
-
-    def __init__(self, path: str, token: str, needs: Needs) -> None:
+    def __init__(self, path: str, token: str, needs: Needs, client_id: str) -> None:
+        self.name = f"{NEWCOMERS}-{client_id}"
         self._path, self._token, self._look, self._inputs = path, token, needs.look, needs.inputs
         self._code = code_digest()
 
@@ -51,11 +53,13 @@ def watch_newcomers(client: Any, needs: Needs, emit: Emit) -> Iterator[None]:
 
     with token_file(needs.work_dir) as (path, token):
         client.subscribe_topic(TOPIC, warn)
-        client.register_plugin(Newcomers(str(path or ""), token, needs))
+        plugin = Newcomers(str(path or ""), token, needs, client.id)
+        client.register_plugin(plugin)
         try:
             yield
         finally:
             try:
-                client.unregister_worker_plugin(Newcomers.name)
+                if client.status == "running":
+                    client.unregister_worker_plugin(plugin.name)
             except (OSError, TimeoutError, ValueError, RuntimeError):
                 return  # the scheduler is gone, and the plugin with it

@@ -20,6 +20,10 @@ from daskae.engine.throttle import NEAR, ROOM
 from daskae.monitor.memory import PeakMeter, available_memory, process_limit
 from daskae.units import format_bytes
 
+LEFT = "left"
+"""Reason of a worker that was asked to go, and said so."""
+NEWCOMERS = "daskae-newcomers"
+"""Beginning of the name of the plugin with which a client looks at workers that come; its id follows."""
 TASK, QUESTION = "daskae_task", "daskae_watch"
 """Names of the message that workers send, and of the question that the driver asks."""
 _HISTORY, _LOSSES = 1000, 200
@@ -80,6 +84,7 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
         self._count = 0
         self._running: dict[str, set[str]] = {}
         self._states = dict(scheduler.workers)
+        self._since: dict[str, float] = {}
         scheduler.stream_handlers[TASK] = self.take
         scheduler.handlers[QUESTION] = self.report
 
@@ -94,20 +99,25 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """Keep what is known of a worker beyond its end."""
-        self._states[worker] = scheduler.workers[worker]
+        self._states[worker], self._since[worker] = scheduler.workers[worker], time.time()
 
     def remove_worker(self, scheduler: Any, worker: str, *, stimulus_id: str = "", **kwargs: Any) -> None:
-        """Take note of a worker that went without a word."""
+        """Take note of a worker that went, and whether it said so."""
         state, running = self._states.pop(worker, None), self._running.pop(worker, set())
-        if stimulus_id.startswith(_DYING) and not _said_goodbye(scheduler, worker):
-            self._count += 1
-            loss = {
-                "number": self._count, "worker": worker, "tasks": sorted(running),
-                "reason": "silent" if stimulus_id.startswith(_DYING[1]) else "died",
-                "rss": int(state.metrics.get("memory", 0)) if state else 0,
-                "limit": int(state.memory_limit or 0) if state else 0, "at": time.monotonic(),
-            }  # fmt: skip
-            self._losses.append(loss)
+        since, died = self._since.pop(worker, 0.0), stimulus_id.startswith(_DYING)
+        self._count += 1
+        loss = {
+            "number": self._count, "worker": worker, "tasks": sorted(running), "since": since,
+            "reason": LEFT if not died or _said_goodbye(scheduler, worker, since)
+            else "silent" if stimulus_id.startswith(_DYING[1]) else "died",
+            "rss": int(state.metrics.get("memory", 0)) if state else 0,
+            "limit": int(state.memory_limit or 0) if state else 0, "at": time.monotonic(),
+        }  # fmt: skip
+        self._losses.append(loss)
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """Forget what a driver wanted of workers to come: it may have been killed."""
+        scheduler.worker_plugins.pop(f"{NEWCOMERS}-{client}", None)
 
     async def report(self, since: int) -> dict[str, Any]:
         """Answer the driver.
@@ -123,10 +133,12 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
             ``losses`` after the one asked for that are old enough to be judged, ``number`` of the last of them,
             ``short`` (texts that say where memory is short), ``threads`` there are, ``peak`` (highest of the history).
         """
-        stopped = {event["worker"]: event["rss"] for _, event in self._scheduler.get_events("worker-restart-memory")}
+        stopped = [(stamp, event) for stamp, event in self._scheduler.get_events("worker-restart-memory")]
         for loss in self._losses:
-            if loss["worker"] in stopped:
-                loss.update(reason="memory", rss=stopped[loss["worker"]])
+            for stamp, event in stopped:
+                # The same address may have had another worker before.
+                if event["worker"] == loss["worker"] and stamp >= loss["since"]:
+                    loss.update(reason="memory", rss=event["rss"])
         ripe = time.monotonic() - _POST_MORTEM_SECONDS
         losses = [loss for loss in self._losses if loss["number"] > since >= 0 and loss["at"] <= ripe]
         return {
@@ -149,7 +161,8 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
                 yield f"{format_bytes(free)} of {format_bytes(total)} are free on {state.host}"
 
 
-def _said_goodbye(scheduler: Any, worker: str) -> bool:
-    """Whether a worker was asked to go, and said so."""
-    states = {event.get("status") for _, event in scheduler.get_events(worker) if isinstance(event, dict)}
+def _said_goodbye(scheduler: Any, worker: str, since: float) -> bool:
+    """Whether a worker was asked to go, and said so since it came."""
+    events = (event for stamp, event in scheduler.get_events(worker) if stamp >= since)
+    states = {event.get("status") for event in events if isinstance(event, dict)}
     return bool(states & {"closing", "closing_gracefully"})

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,6 +27,8 @@ from daskae.monitor.processes import is_stopped
 _IDLE_THREADS = frozenset({"jemalloc_bg_thd", "polars-ooc-clea"})
 """What the libraries start when they are imported, and a fork can do without."""
 _PR_SET_PDEATHSIG = 1
+_END_SECONDS = 5.0
+"""How long processes without a task may take to end."""
 
 
 class WorkerPool:
@@ -79,11 +82,16 @@ class WorkerPool:
                 child.kill()
 
     def close(self, at_once: bool = False) -> None:
-        """End the processes, ``at_once`` those too that are in the middle of a task."""
-        if at_once:
-            for child in self._children():
+        """End the processes, ``at_once`` those too that are in the middle of a task; none outlives this."""
+        children = self._children()
+        for child in children:
+            if at_once or is_stopped(child.pid):
                 child.kill()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        end = time.monotonic() + _END_SECONDS
+        for child in children:
+            child.join(max(0.0, end - time.monotonic()))
+            child.kill()  # one that was stopped meanwhile would never end
 
     def _children(self) -> set[BaseProcess]:
         return set(multiprocessing.active_children()) - self._others

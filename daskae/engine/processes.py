@@ -153,6 +153,8 @@ class ProcessEngine:
     def _hand_over(self, tasks: int) -> None:
         """Go on with the other engine, for good."""
         self._emit(Warned(f"a worker process has died; a Dask cluster of this machine goes on with {tasks} tasks"))
+        assert self._pool is not None
+        self._pool.close(at_once=True)  # one that is stopped would hold its memory
         self._successor = self._stack.enter_context(self._in_trouble())
         self._successor.deadline = self.deadline
 

@@ -70,7 +70,7 @@ def job_options(settings: ClusterSettings, work_dir: Path) -> dict[str, Any]:
         "account": given.account,
         "job_extra_directives": list(given.job_extra),
         "job_script_prologue": [f"export {key}={value}" for key, value in environment.items()] + given.prologue,
-        "worker_extra_args": [*_lifetime(settings), *given.worker_extra],
+        "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *_lifetime(settings), *given.worker_extra],
         "python": given.python,
         "local_directory": given.local_directory,
         "log_directory": str(logs),

@@ -17,3 +17,14 @@ class Started:
     """Worker processes it is to have."""
     scale: Callable[[int], None] | None = None
     """Bring the cluster to so many workers; None where something else sees to that."""
+
+    def adapt(self, minimum: int, maximum: int) -> None:
+        """Let the cluster have as many workers as there is work for."""
+        from distributed import SpecCluster
+
+        if isinstance(self.cluster, SpecCluster):
+            # Dask wants a worker for each target_duration of expected work; few tasks are handed out at a time, so that
+            # with its own 5 s it would see too little work to grow. Each task that waits is worth a worker here.
+            self.cluster.adapt(minimum=minimum, maximum=maximum, target_duration="100ms")
+        else:  # an operator decides, by a rule of its own
+            self.cluster.adapt(minimum=minimum, maximum=maximum)

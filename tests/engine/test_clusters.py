@@ -114,7 +114,8 @@ def test_slurm_jobs_are_encrypted_or_stay_on_loopback(tmp_path: Path) -> None:
     assert options["protocol"] == "tls://"
     assert options["security"].require_encryption
     assert Path(options["shared_temp_directory"]).stat().st_mode & 0o777 == 0o700
-    assert options["worker_extra_args"] == ["--lifetime", "3300s", "--lifetime-stagger", "75s"]
+    own_pages = ["--dashboard-address", "127.0.0.1:0"]
+    assert options["worker_extra_args"] == [*own_pages, "--lifetime", "3300s", "--lifetime-stagger", "75s"]
     plain = job_options(ClusterSettings(slurm=SlurmSettings(tls=False)), tmp_path)
     assert plain["interface"] == "lo"
     assert "security" not in plain

@@ -7,7 +7,7 @@ from typing import Any
 import distributed
 import pytest
 
-from daskae.engine.plugins import QUESTION, ClusterWatch, TaskWatch
+from daskae.engine.plugins import LEFT, QUESTION, ClusterWatch, TaskWatch
 
 BLOCK = 100 << 20
 
@@ -59,4 +59,4 @@ def test_a_worker_that_leaves_is_not_lost(client: Any) -> None:
     (address,) = client.scheduler_info()["workers"]
     client.retire_workers([address], close_workers=True)
     time.sleep(0.5)
-    assert not report(client, 0)["losses"]
+    assert [(loss["worker"], loss["reason"]) for loss in report(client, 0)["losses"]] == [(address, LEFT)]

@@ -119,6 +119,38 @@ def test_a_worker_that_is_stopped_for_long_is_taken_for_lost(tmp_path: Path) -> 
     assert any(isinstance(event, Warned) for event in events)
 
 
+def stop_or_die(item: int) -> int:
+    """Tasks that stop one process and kill the other."""
+    if item == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if item == 2:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_a_stopped_process_beside_a_dead_one_holds_nothing_up() -> None:
+    with start_pool(2) as pool:
+        futures = [pool.submit(stop_or_die, item) for item in (1, 2)]
+        pool.submit(len, "the executor looks at its processes anew when a task comes")
+        with pytest.raises(BrokenExecutor):
+            futures[1].result(timeout=30)
+        family = _workers(pool)
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() == "stopped" for pid in family)
+
+
+def test_a_process_that_is_stopped_while_idle_is_ended_too() -> None:
+    with start_pool(1) as pool:
+        assert pool.submit(len, "task").result(timeout=60) == 4
+        (pid,) = _workers(pool)
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
+    assert not psutil.pid_exists(pid)
+
+
 def hold(item: int) -> int:
     """A task that holds memory and looks at its limit."""
     from daskae.budget import checkpoint
