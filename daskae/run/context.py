@@ -157,7 +157,8 @@ class RunContext:
         if deadline is not None:
             LOGGER.info("%s", describe_deadline(deadline))
             engine.deadline = deadline
-        with left_by(deadline), engine:
+        # The engine outside: its end is not to be cut short.
+        with engine, left_by(deadline):
             self.engine_name = engine.name
             listeners = self.listeners
             if (show := engine.show()) is not None:

@@ -90,6 +90,8 @@ class Runner:
     def _attempt(self, step: ReadyStep, table: pl.DataFrame, state: StepState) -> tuple[pl.DataFrame, pl.Series | None]:
         try:
             return self._apply(step, table)
+        except MemoryError:
+            raise  # a smaller part of the input may fit
         except Exception as error:
             if isinstance(error, DaskaeError) or step.on_error == "raise":
                 raise _explained(step, error) from error

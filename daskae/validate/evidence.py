@@ -88,7 +88,7 @@ def table_states(
             seen = accepted.select(rule.columns or accepted.columns)
             table = observe(rule, AcceptedRows(seen, segments, numbers), samples)
             state = RuleState(height, table=table, rule=rule.fingerprint)
-        except DaskaeError:
+        except (DaskaeError, MemoryError):
             raise
         except Exception as failure:
             state = RuleState(height, errors=height, error=error_text(failure), rule=rule.fingerprint)

@@ -54,8 +54,8 @@ def judge_rows(rule: Rule, table: pl.DataFrame, height: int) -> Judged:
     broken = _function(rule)
     try:
         mask, errors, error = broken(table, height), 0, ""
-    except DaskaeError:
-        raise
+    except (DaskaeError, MemoryError):
+        raise  # no verdict: a smaller part of the input may fit
     except Exception as failure:
         mask, errors, error = _by_halves(broken, table, height, failure)
     return Judged(mask, time.perf_counter() - begun, errors, error)
@@ -102,6 +102,8 @@ def _by_halves(
     def judged(part: pl.DataFrame, rows: int) -> pl.Series:
         try:
             return broken(part, rows)
+        except (DaskaeError, MemoryError):
+            raise
         except Exception as error:
             if rows <= 1:
                 alone.append(error_text(error))

@@ -221,6 +221,20 @@ def test_the_last_moment_ends_any_wait() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_the_last_moment_ends_code_that_catches_everything() -> None:
+    def stubborn() -> None:
+        for _ in range(3):
+            try:
+                time.sleep(30)
+            except Exception:
+                continue
+
+    now = time.monotonic()
+    with pytest.raises(TimeLimitError, match="a test"), left_by(Deadline(now, now + 0.1, "a test")):
+        stubborn()
+    assert time.monotonic() - now < 10
+
+
 def settings(**values: Any) -> ClusterSettings:
     return ClusterSettings(**values)
 

@@ -156,6 +156,25 @@ def test_a_rule_that_fails_inside_is_a_failed_result(tmp_path: Path) -> None:
     assert set(found.summary.validation.error_rules) == set(texts)
 
 
+@pytest.mark.parametrize("kind", ["row", "table"])
+def test_a_rule_that_has_no_room_judges_smaller_parts(kind: str, tmp_path: Path) -> None:
+    """A rule without memory has not failed: nothing is said of rows that it has not seen."""
+
+    def cramped(frame: Any) -> Any:
+        if len(frame) > 6:
+            raise MemoryError
+        return frame["amount"] < 3 if kind == "row" else {"most": float(frame["amount"].max())}
+
+    source = write(tmp_path / "in", lines(20))
+    rule: RowRule | TableRule = RowRule("cramped", cramped, frame=True, columns=["amount"])
+    if kind == "table":
+        rule = TableRule("cramped", cramped, lambda state: True, columns=["amount"])
+    found = run(source, tmp_path, custom=[rule])
+    assert found.summary.mended
+    assert found.rule("cramped").status in ("passed", "failed")
+    assert found.rule("cramped").checked_rows == 20
+
+
 def test_a_rule_that_fails_inside_blocks_where_it_should(tmp_path: Path) -> None:
     source = write(tmp_path / "in", lines(10))
     rule = TableRule("verdict", {"n": pl.len()}, lambda state: state["m"] > 1)
