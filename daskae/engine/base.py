@@ -32,6 +32,13 @@ def look_at_nothing(_: Any) -> None:
     """Find everything in order."""
 
 
+JOB_SHARE = 0.9
+"""Share of the memory of a Slurm job or a pod that its workers may use: their nannies need some too, and the system
+ends all of it without a word when it is over."""
+TASK_SHARE = 0.9
+"""Share of a Dask worker's limit at which its task stops by itself; at 0.95 the nanny would stop the worker."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a run asks of every worker before its first task."""
@@ -238,8 +245,14 @@ def shared_memory() -> int:
     return int(available_memory() * 0.9)
 
 
+def task_memory(name: str, settings: ClusterSettings, workers: int, limit: int | None) -> int | None:
+    """Return the bytes at which a task stops by itself, None where only the workers know."""
+    allowed = allowed_memory(name, settings, workers, limit)
+    return allowed if allowed is None or name in (INLINE, PROCESSES) else int(allowed * TASK_SHARE)
+
+
 def allowed_memory(name: str, settings: ClusterSettings, workers: int, limit: int | None) -> int | None:
-    """Return the bytes a task may use, None where only the workers know."""
+    """Return the bytes a worker may use, None where only the workers know."""
     if limit is not None:
         return limit
     if name == INLINE:
@@ -247,8 +260,10 @@ def allowed_memory(name: str, settings: ClusterSettings, workers: int, limit: in
     if name in (PROCESSES, LOCAL):
         return shared_memory() // workers
     if name == SLURM:
-        return settings.slurm.memory // settings.slurm.processes
-    return settings.kubernetes.memory if name == KUBERNETES and settings.kubernetes.create else None
+        return int(settings.slurm.memory * JOB_SHARE) // settings.slurm.processes
+    if name == KUBERNETES and settings.kubernetes.create:
+        return int(settings.kubernetes.memory * JOB_SHARE)
+    return None
 
 
 def choose_engine(asked: str, input_bytes: int, settings: ClusterSettings) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 import distributed
 from distributed.comm import CommClosedError
 
-from daskae.engine.base import Emit, Outcome, has_time, measured, over_limit, require_done, task_failure
+from daskae.engine.base import TASK_SHARE, Emit, Outcome, has_time, measured, over_limit, require_done, task_failure
 from daskae.engine.deadline import Deadline
 from daskae.engine.parcel import pack, unpack
 from daskae.engine.plugins import LEFT, QUESTION
@@ -32,14 +32,12 @@ _POST_MORTEM_SECONDS = 2.0
 """How long to wait for the reason of a worker's death."""
 _UNKNOWN = {"number": -1, "tasks": [], "reason": "died", "rss": 0, "limit": 0}
 """What is said of a death that nobody has seen."""
-_BUDGET = 0.9
-"""Share of a worker's limit at which its task stops by itself; at 0.95 the nanny would stop the worker."""
 
 
 def measured_on_worker(index: int, function: Callable[..., Any], item: Any, parcel: bytes) -> Outcome:
     """Run one task within the limit of the worker it runs on."""
     limit = distributed.get_worker().memory_manager.memory_limit
-    return measured(index, function, item, unpack(parcel), int(limit * _BUDGET) if limit else None)
+    return measured(index, function, item, unpack(parcel), int(limit * TASK_SHARE) if limit else None)
 
 
 class Handout:

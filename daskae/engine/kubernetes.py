@@ -4,6 +4,7 @@ from typing import Any
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
+from daskae.engine.base import JOB_SHARE
 from daskae.engine.started import THREAD_VARIABLES, Started
 from daskae.errors import SettingsError, WorkersUnavailableError
 
@@ -63,7 +64,7 @@ def cluster_spec(settings: ClusterSettings, workers: int) -> dict[str, Any]:
         "name": "worker",
         "args": [
             "dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1",
-            "--memory-limit", str(given.memory), "--dashboard-address", "8788",
+            "--memory-limit", str(int(given.memory * JOB_SHARE)), "--dashboard-address", "8788",
         ],
         "ports": [{"name": "http-dashboard", "containerPort": 8788, "protocol": "TCP"}],
         "resources": {"requests": dict(size), "limits": dict(size)},

@@ -92,6 +92,7 @@ class WorkerPool:
         for child in children:
             child.join(max(0.0, end - time.monotonic()))
             child.kill()  # one that was stopped meanwhile would never end
+            child.join(_END_SECONDS)
 
     def _children(self) -> set[BaseProcess]:
         return set(multiprocessing.active_children()) - self._others

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import daskae
-from daskae.engine.base import Needs
+from daskae.engine.base import TASK_SHARE, Needs
 from daskae.errors import DaskaeError, EngineError, PlanError, WorkersUnavailableError
 from daskae.hashing import digest_texts
 from daskae.units import format_bytes
@@ -69,11 +69,12 @@ def require_memory(workers: dict[str, Any], projected_bytes: int) -> None:
     PlanError
     """
     for address, worker in workers.items():
-        limit, threads = int(worker["memory_limit"] or 0), max(1, int(worker["nthreads"]))
+        limit, threads = int((worker["memory_limit"] or 0) * TASK_SHARE), max(1, int(worker["nthreads"]))
         if limit and limit // threads < projected_bytes:
+            tasks = f"{threads} task{'s' if threads > 1 else ''} at once"
             raise PlanError(
                 "a task would need more memory than a worker has", _label(workers, address),
-                f"{format_bytes(limit)} for {threads} {'task' if threads == 1 else 'tasks'} at once",
+                f"{TASK_SHARE:.0%} of its limit are {format_bytes(limit)}, for {tasks}",
                 f"at least {format_bytes(projected_bytes)} a task",
                 "lower --block-size, or start workers with one thread and more memory",
             )  # fmt: skip

@@ -10,7 +10,7 @@ from distributed.security import Security
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import Needs
+from daskae.engine.base import JOB_SHARE, Needs
 from daskae.engine.started import THREAD_VARIABLES, Started
 from daskae.errors import SettingsError
 from daskae.units import parse_seconds
@@ -64,7 +64,8 @@ def job_options(settings: ClusterSettings, work_dir: Path) -> dict[str, Any]:
         "job_name": "daskae-worker",
         "cores": given.processes,
         "processes": given.processes,
-        "memory": f"{given.memory}B",
+        "memory": f"{int(given.memory * JOB_SHARE)}B",
+        "job_mem": f"{given.memory >> 20}M",
         "walltime": given.walltime,
         "queue": given.queue,
         "account": given.account,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from daskae.engine.base import INLINE, LOCAL, PROCESSES, allowed_memory, choose_engine, cores, local_workers
+from daskae.engine.base import INLINE, LOCAL, PROCESSES, choose_engine, cores, local_workers, task_memory
 from daskae.errors import PlanError
 from daskae.events import PlanReady
 from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest
@@ -98,7 +98,7 @@ def make_plan(source: Source, context: RunContext) -> Plan:
     workers = settings.workers
     if engine in (PROCESSES, LOCAL):
         workers = local_workers(settings.workers, sum(term.nbytes for term in projection.terms()))
-    allowed = allowed_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
+    allowed = task_memory(engine, settings.cluster, workers or cores(), settings.memory_limit)
     flush = projection.flush_bytes(allowed)
     memory = projection.terms(projection.most_bucket_bytes(allowed), flush)
     plan = Plan(

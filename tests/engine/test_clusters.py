@@ -15,7 +15,7 @@ import pytest
 from daskae.config import ClusterSettings
 from daskae.config.clusters import AdaptiveSettings, KubernetesSettings, SlurmSettings
 from daskae.engine import base
-from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, allowed_memory, cores, local_workers
+from daskae.engine.base import INLINE, KUBERNETES, LOCAL, SLURM, allowed_memory, cores, local_workers, task_memory
 from daskae.engine.create import create_engine
 from daskae.engine.dask import DaskEngine
 from daskae.engine.slurm import job_options
@@ -51,9 +51,14 @@ def test_memory_of_a_task_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert allowed_memory(INLINE, settings, 2, None) == 9 * GIB
     assert allowed_memory(LOCAL, settings, 3, None) == 3 * GIB
     assert allowed_memory(LOCAL, settings, 3, GIB) == GIB
-    assert allowed_memory(SLURM, settings, 2, None) == 2 * GIB
-    assert allowed_memory(KUBERNETES, settings, 2, None) == 3 * GIB
+    # Nannies live in the jobs and pods of their workers.
+    assert allowed_memory(SLURM, settings, 2, None) == int(0.9 * 4 * GIB) // 2
+    assert allowed_memory(KUBERNETES, settings, 2, None) == int(0.9 * 3 * GIB)
     assert allowed_memory("tcp://somewhere:1", settings, 2, None) is None
+    # A task on a Dask worker stops by itself before its nanny stops it.
+    assert task_memory(LOCAL, settings, 3, GIB) == int(0.9 * GIB)
+    assert task_memory(INLINE, settings, 3, GIB) == GIB
+    assert task_memory("tcp://somewhere:1", settings, 2, None) is None
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 180) -> None:

@@ -54,6 +54,7 @@ def test_a_cluster_without_any_worker_left_is_told_and_left(tmp_path: Path) -> N
     assert any("no worker is left" in event.message for event in events if isinstance(event, Warned))
 
 
+@pytest.mark.slow
 def test_workers_that_come_in_time_go_on(tmp_path: Path) -> None:
     with Cluster(tmp_path, workers=1) as cluster:
 
@@ -79,6 +80,7 @@ def test_a_scheduler_that_dies_is_named_and_no_task_is_blamed(tmp_path: Path) ->
     assert time.monotonic() - failed < 10
 
 
+@pytest.mark.slow
 def test_a_deadly_task_is_found_where_every_worker_has_the_same_address(tmp_path: Path) -> None:
     """A worker that comes after another one to its port has its own deaths."""
     events: list[Event] = []
