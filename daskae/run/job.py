@@ -171,6 +171,7 @@ def run_job(
         context.listeners = (*context.listeners, heartbeat)
         with heartbeat:
             summary = _run_watched(context)
+    sweep(context)
     return RunResult(summary, context.tables, None if settings.fresh else context.accepted)
 
 
@@ -227,9 +228,7 @@ def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
         plan = plan_run(context)
         known.append(plan)
         try:
-            summary = run_plan(plan, context)
-            sweep(context)
-            return summary
+            return run_plan(plan, context)
         except ExchangeError as error:
             if attempt + 1 == _ATTEMPTS:
                 raise

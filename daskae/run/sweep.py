@@ -8,9 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from daskae.errors import TargetBusyError
 from daskae.exchange import MANIFEST
 from daskae.faults import crash_point
 from daskae.run.context import RunContext
+from daskae.run.presence import present
 from daskae.stages.layout import Layout
 
 _HOUR = 3600.0
@@ -27,11 +29,18 @@ class _Entry:
 def sweep(context: RunContext) -> None:
     """Remove outputs of partitions and steps that are too old, then the least used until the rest is small enough.
 
-    Outputs used by this run are marked as used now; what was touched within the last hour is left, because another run
-    may be using it. Failures are of no consequence: the next run tries again.
+    Nothing is removed while another run is in the work directory: it marks what it uses at its end only. This run must
+    have left it. What was used within the last hour is left for who still reads accepted rows of a run. Failures are of
+    no consequence: the next run tries again.
     """
-    if context.settings.fresh:
-        return
+    with suppress(TargetBusyError), present(context.work, 0.0, alone=True):
+        for folder in context.work.glob("runs/*/fresh"):  # of fresh runs that were killed
+            shutil.rmtree(folder, ignore_errors=True)
+        if not context.settings.fresh:
+            _remove_unused(context)
+
+
+def _remove_unused(context: RunContext) -> None:
     now = time.time()
     parts = Layout.load(context.accepted.layout_path).parts if context.accepted is not None else ()
     for part in parts:
