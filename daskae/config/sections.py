@@ -236,8 +236,8 @@ class LoadSettings(Section):
     checks: list[LoadCheckSettings] = []
     partition_by: list[str] | dict[str, list[str]] = []
     """Columns whose values make folders in a target of Parquet files: for each table that has them all, or by table."""
-    timeout_seconds: float = Field(30, ge=0)
-    """How long to wait while somebody else writes to the target."""
+    timeout_seconds: float = Field(30, ge=0, le=86_400)
+    """How long to wait while somebody else writes to the target, a day at most."""
 
 
 class WorkSettings(Section):

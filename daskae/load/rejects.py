@@ -1,6 +1,7 @@
 """Rows of a batch that are left out at the load: counted, a few shown, and all kept in a Parquet file."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,9 +10,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from daskae.errors import WorkDirError
 from daskae.load.base import REJECT_COLUMNS, Load, Rejected, TableParts
 
 _SAMPLES = 5
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tell a full disk below the work directory from one below the target.
+
+    Raises
+    ------
+    WorkDirError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WorkDirError(
+            "rows that are left out cannot be kept", str(folder), error.strerror or str(error),
+            hint="free some space or set --work-dir, then run the same command again; the target is unchanged",
+        ) from error  # fmt: skip
 
 
 class RejectFile:
@@ -31,8 +50,9 @@ class RejectFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._writer is not None and self._load.rejects is not None:
+            with writing(self._load.rejects):
+                self._writer.close()
 
     def write(self, batch: pa.RecordBatch, mask: pa.BooleanArray, position: int) -> None:
         """Keep the masked rows of a batch whose first row has this place in the table, from 1."""
@@ -44,7 +64,8 @@ class RejectFile:
         if self._load.rejects is not None:
             reasons = pa.repeat(self._reason, rows.num_rows)
             kept = pa.RecordBatch.from_arrays([reasons, places, *rows.columns], schema=self._schema)
-            self._open(self._load.rejects).write_batch(kept)
+            with writing(self._load.rejects):
+                self._open(self._load.rejects).write_batch(kept)
 
     def result(self) -> Rejected | None:
         """Say what was left out; None when nothing was."""

@@ -16,8 +16,9 @@ done since, and goes on; who catches it outside of that body keeps the rest.
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from daskae.errors import LoadError, SettingsError
@@ -31,6 +32,8 @@ class Savepoint:
 
     def __init__(self, connection: sa.Connection, name: str) -> None:
         self._connection, self._name = connection, name
+        self.released = False
+        """Whether it is gone, so that there is no way back to it."""
 
     def rollback(self) -> None:
         """Undo everything since the savepoint, which stays."""
@@ -38,7 +41,9 @@ class Savepoint:
 
     def release(self) -> None:
         """Forget the savepoint and keep what was done since."""
-        self._connection.exec_driver_sql(f"RELEASE SAVEPOINT {self._name}")
+        if not self.released:
+            self._connection.exec_driver_sql(f"RELEASE SAVEPOINT {self._name}")
+            self.released = True
 
 
 class Transaction:
@@ -73,8 +78,9 @@ class Transaction:
         try:
             yield point
         except BaseException:
-            point.rollback()
-            point.release()
+            if not point.released:
+                point.rollback()
+                point.release()
             raise
         point.release()
 
@@ -97,9 +103,9 @@ def open_transaction(
     Raises
     ------
     SettingsError
-        When the URL is not that of a database.
+        When the URL is not that of a database, or its isolation cannot be chosen.
     LoadError
-        When the database refuses; it is as it was before.
+        When the database refuses; it is as it was before. Other errors of the body pass as they are.
     TargetBusyError
         When somebody else holds what is needed.
     """
@@ -109,11 +115,30 @@ def open_transaction(
             "a transaction needs a database", got=url.partition(":")[0], allowed="sqlite, postgresql, mariadb, duckdb"
         )
 
+    if isolation is not None and (isolation not in get_args(Isolation) or not dialect.knows_isolation):
+        raise SettingsError(
+            "the isolation level cannot be had", "isolation", isolation,
+            ", ".join(get_args(Isolation)) if dialect.knows_isolation else f"the one that {dialect.title} has",
+        )  # fmt: skip
+
     @contextmanager
     def run() -> Iterator[Transaction]:
-        with dialect.translated(), dialect.connecting() as connection, dialect.transaction(connection):
-            if isolation and dialect.has_isolation_levels:
-                connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
-            yield Transaction(connection, dialect.has_savepoints)
+        try:
+            with dialect.translated(), dialect.connecting() as connection, dialect.transaction(connection):
+                if isolation and dialect.has_isolation_levels:
+                    connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+                try:
+                    yield Transaction(connection, dialect.has_savepoints)
+                except (OSError, pa.ArrowException) as error:  # of a file, say, which is not the database's fault
+                    raise _OfTheBodyError(error) from error
+        except _OfTheBodyError as undone:
+            raise undone.error from None
 
     return run()
+
+
+class _OfTheBodyError(Exception):
+    """Carries an error past those who take it for one of the database."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error

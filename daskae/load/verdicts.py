@@ -10,6 +10,7 @@ from daskae.errors import GateError
 from daskae.load.audits import LoadCheck, Verdict
 from daskae.load.base import Load
 from daskae.load.failures import mask_secrets
+from daskae.load.rejects import writing
 
 _KEPT_ROWS = 1000
 
@@ -86,7 +87,8 @@ def _keep(load: Load, check: LoadCheck, number: int, rows: Sequence[Mapping[str,
         return ""
     name = check.name if check.name.isidentifier() else str(number)
     path: Path = load.rejects / f"check-{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return str(path)

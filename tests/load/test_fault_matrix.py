@@ -41,6 +41,7 @@ QUICK = {
     ("postgresql", "kill_server", "append"), ("postgresql", "cut_connection", "upsert"),
     ("mariadb", "kill_driver", "merge"), ("duckdb", "kill_driver", "append"), ("portable", "kill_driver", "upsert"),
 }  # fmt: skip
+QUICK_FIRST = {("postgresql", "upsert"), ("sqlite", "replace")}
 QUICK_STEP = 4
 EVERY_CASE = [(name, fault, strategy) for name, faults in MATRIX.items() for fault in faults for strategy in STRATEGIES]
 CASES = [
@@ -113,6 +114,44 @@ def test_disturbed_at_every_point_then_run_again(
             assert state(site.target) == calm, points
             assert site.sink().publish(second).already_published
     assert len(points) * step >= FEWEST_POINTS, points
+
+
+FIRST = [
+    pytest.param(name, fault, strategy, marks=[] if (name, strategy) in QUICK_FIRST else [pytest.mark.slow])
+    for name, faults in MATRIX.items()
+    for fault in faults
+    if fault is not harm.lock_database  # there is nothing to lock yet
+    for strategy in ("replace", "upsert")
+    if (name, strategy) not in QUICK_FIRST or fault is harm.kill_driver
+]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "fault", "strategy"), FIRST)
+def test_a_first_load_disturbed_at_every_point_then_run_again(
+    name: str, fault: Harm, strategy: Strategy, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Where there is no table yet its rows take a shorter way, with points of its own."""
+    _, load = two_loads(tmp_path, strategy)
+    with site_of(name, request, tmp_path) as site:
+        site.sink().publish(load)
+        calm = state(site.target)
+    points: list[str] = []
+    for number in count(1):
+        with site_of(name, request, tmp_path, fault in (harm.kill_server, harm.restart_server)) as site:
+            with StoppedPublish(site.url, load, number) as publish:
+                if publish.point is None:
+                    break
+                points.append(publish.point)
+                fault(site, publish)
+            names = site.target.names()
+            assert "customer_metrics" not in names or site.target.rows("customer_metrics", metadata=True) in (
+                [], calm["customer_metrics"],
+            ), points  # fmt: skip
+            site.sink().publish(load)
+            assert state(site.target) == calm, points
+            assert site.sink().publish(load).already_published
+    assert len(points) >= FEWEST_POINTS, points
 
 
 @pytest.mark.parametrize("deliver", [True, False])

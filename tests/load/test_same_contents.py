@@ -182,6 +182,47 @@ def publish_all(name: str, request: pytest.FixtureRequest, batches: Batches, key
             }
 
 
+@pytest.mark.parametrize("name", NAMES)
+@given(
+    batches=st.lists(st.tuples(st.lists(ROWS, max_size=8), OPTIONS), min_size=1, max_size=3),
+    keys=st.sampled_from([("k",), ("k", "n")]),
+)
+@settings(max_examples=4, suppress_health_check=CHECKS)
+def test_appended_batches_are_all_there(
+    name: str, request: pytest.FixtureRequest, batches: list[tuple[list[Row], LoadOptions]], keys: tuple[str, ...]
+) -> None:
+    """Each load of an append is a table of its own: keys are unique within it."""
+    expected: list[str] = []
+    with tempfile.TemporaryDirectory() as place, empty_targets(name, request, Path(place)) as others:
+        folder = Path(place)
+        url = f"sqlite:///{folder / 'metrics.db'}"
+        targets = [Database("sqlite", url, url), *others]
+        for number, (rows, options) in enumerate(batches):
+            options = replace(options, null_keys=batches[0][1].null_keys)
+            parts = write_parts(
+                folder / str(number), "t", keys, pa.Table.from_pylist(rows, SCHEMA), cuts=[len(rows) // 2]
+            )
+            load = Load(
+                f"{number:064x}", "run", "append", len(rows), datetime(2026, 1, 1 + number), (parts,), options,
+                folder / "left_out",
+            )  # fmt: skip
+            model = Model()
+            accepted = model.publish(rows, "append", options, keys)
+            for target in targets:
+                assert (publish(target, layout(target, load, number)) is not None) == accepted
+                if accepted:
+                    assert target.sink().publish(layout(target, load, number)).already_published
+            if accepted:
+                expected += map(text_of, model.rows.values())
+        for target in targets if "t" in targets[0].names() else ():
+            assert sorted(map(text_of, target.rows("t"))) == sorted(expected)
+
+
+def text_of(row: Row) -> str:
+    """Write a row so that equal ones look alike, whatever kinds of numbers they have."""
+    return repr(cells(plain(plain(row)), ()))
+
+
 @contextmanager
 def small_files() -> Iterator[None]:
     """Files of two rows, so that a table has many, and few of them may be small."""

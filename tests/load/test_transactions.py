@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,48 @@ def test_a_savepoint_can_be_gone_back_to(with_savepoints: Database) -> None:
             with work.savepoint():
                 work.execute("INSERT INTO n VALUES (4)")
     assert numbers(database) == [1, 3, 4]
+
+
+def test_a_savepoint_can_be_released_in_its_body(with_savepoints: Database) -> None:
+    with open_transaction(with_savepoints.url) as work:
+        work.execute(MAKE)
+        with work.savepoint() as point:
+            work.execute("INSERT INTO n VALUES (1)")
+            point.release()
+            work.execute("INSERT INTO n VALUES (2)")
+        with pytest.raises(ZeroDivisionError):
+            _release_then_fail(work)
+    assert numbers(with_savepoints) == [1, 2, 3]
+
+
+def _release_then_fail(work: Transaction) -> None:
+    with work.savepoint() as point:
+        work.execute("INSERT INTO n VALUES (3)")
+        point.release()
+        raise ZeroDivisionError
+
+
+def test_an_error_of_a_file_is_not_the_databases(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.csv"):
+        _read_a_missing_file(database, tmp_path)
+    assert "n" not in database.names() or database.ddl_around
+
+
+def _read_a_missing_file(database: Database, folder: Path) -> None:
+    with open_transaction(database.url) as work:
+        work.execute(MAKE)
+        (folder / "missing.csv").read_text()
+
+
+@pytest.mark.parametrize("level", ["chaos", "read uncommitted; DROP TABLE n"])
+def test_an_isolation_level_that_there_is_not_is_refused(level: str, database: Database) -> None:
+    with pytest.raises(SettingsError, match="isolation level cannot be had"):
+        open_transaction(database.url, level)  # type: ignore[arg-type]
+
+
+def test_where_isolation_cannot_be_set_that_is_said(portable: Database) -> None:
+    with pytest.raises(SettingsError, match=r"isolation level cannot be had(.|\n)*the one that sqlite has"):
+        open_transaction(portable.url, "serializable")
 
 
 def test_an_error_in_a_savepoint_undoes_its_body_only(with_savepoints: Database) -> None:

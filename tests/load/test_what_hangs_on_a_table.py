@@ -12,33 +12,35 @@ from .databases import Database
 
 
 def child(database: Database, action: str) -> None:
-    """Make a table whose rows refer to customers; the driver of SQLite does not enforce that by itself."""
+    """Make a table whose rows refer to customers; in SQLite it is for each connection to enforce that."""
     database.run(
-        "CREATE UNIQUE INDEX one_customer ON customer_metrics (customer_id)",
+        "CREATE UNIQUE INDEX IF NOT EXISTS one_customer ON customer_metrics (customer_id)",
         f"CREATE TABLE notes (customer_id TEXT REFERENCES customer_metrics (customer_id) {action}, note TEXT)",
         "INSERT INTO notes VALUES ('C1', 'calls often'), ('C2', NULL)",
     )
 
 
 @pytest.mark.parametrize("action", ["", "ON DELETE CASCADE", "ON DELETE SET NULL", "DEFERRABLE INITIALLY DEFERRED"])
-def test_a_replace_keeps_rows_that_others_refer_to(action: str, postgresql: Database, tmp_path: Path) -> None:
-    sink = postgresql.sink()
+def test_a_replace_keeps_rows_that_others_refer_to(action: str, database: Database, tmp_path: Path) -> None:
+    sink = database.sink()
     sink.publish(build_load(tmp_path, A, shop("north", 3)))
-    child(postgresql, action)
+    child(database, action)
     receipt = sink.publish(build_load(tmp_path, B, shop("south", 5)))
     assert receipt.changes["customer_metrics"] == Changes(inserted=2, updated=3)
     assert receipt.changes["kpis"] == Changes(inserted=1, deleted=1)
-    assert postgresql.query("SELECT count(*), min(shop), max(shop) FROM customer_metrics") == [(5, "south", "south")]
-    assert {row["_load_id"] for row in postgresql.rows("customer_metrics", metadata=True)} == {B}
-    assert len(postgresql.query("SELECT * FROM notes WHERE customer_id IS NOT NULL")) == 2
+    assert database.query("SELECT count(*), min(shop), max(shop) FROM customer_metrics") == [(5, "south", "south")]
+    assert {row["_load_id"] for row in database.rows("customer_metrics", metadata=True)} == {B}
+    assert len(database.query("SELECT * FROM notes WHERE customer_id IS NOT NULL")) == 2
     assert sink.publish(build_load(tmp_path, B, shop("south", 5))).already_published
     if action in ("", "DEFERRABLE INITIALLY DEFERRED"):
-        with pytest.raises(LoadError, match=r"a rule of the database refuses the rows(.|\n)*foreign key"):
+        with pytest.raises(LoadError, match=r"a rule of the database refuses the rows(.|\n)*(?i:foreign key)"):
             sink.publish(build_load(tmp_path, C, shop("west", 2)))
-        assert len(postgresql.rows("customer_metrics")) == 5
+        assert len(database.rows("customer_metrics")) == 5
     else:
         assert sink.publish(build_load(tmp_path, C, shop("west", 2))).changes["customer_metrics"].deleted == 3
-        assert len(postgresql.query("SELECT * FROM notes WHERE customer_id IS NOT NULL")) == 1
+        assert len(database.query("SELECT * FROM notes WHERE customer_id IS NOT NULL")) == 1
+    if database.name == "sqlite":
+        assert database.query("PRAGMA foreign_key_check") == []
 
 
 def test_a_replace_of_referenced_rows_still_names_repeated_keys(postgresql: Database, tmp_path: Path) -> None:
@@ -50,15 +52,6 @@ def test_a_replace_of_referenced_rows_still_names_repeated_keys(postgresql: Data
     with pytest.raises(LoadError, match=r"more than once(.|\n)*\(C1\)"):
         sink.publish(build_load(tmp_path, B, twice))
     assert {row["shop"] for row in postgresql.rows("customer_metrics")} == {"north"}
-
-
-def test_references_in_sqlite_still_point_to_their_rows(sqlite: Database, tmp_path: Path) -> None:
-    sink = sqlite.sink()
-    sink.publish(build_load(tmp_path, A, shop("north", 3)))
-    child(sqlite, "ON DELETE CASCADE")
-    sink.publish(build_load(tmp_path, B, shop("south", 5)))
-    assert len(sqlite.rows("notes")) == 2
-    assert sqlite.query("PRAGMA foreign_key_check") == []
 
 
 def test_comments_triggers_defaults_and_owners_survive(postgresql: Database, tmp_path: Path) -> None:

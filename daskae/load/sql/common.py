@@ -55,6 +55,7 @@ class CommonDialect(Dialect):
     has_savepoints = True
     has_typed_nulls = True
     has_isolation_levels = False
+    knows_isolation = True
     reserved: tuple[str, ...] = (RESERVED_PREFIX,)
     catalog: Catalog
 

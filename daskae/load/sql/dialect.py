@@ -74,6 +74,9 @@ class Dialect(Protocol):
     has_typed_nulls: bool
     """Whether CAST(NULL AS ...) takes every type of a column."""
     has_isolation_levels: bool
+    """Whether the isolation level of a transaction can be set."""
+    knows_isolation: bool
+    """Whether it can be set, or is always the strictest that there is."""
     reserved: tuple[str, ...]
     """Beginnings of table names that are the database's own."""
 

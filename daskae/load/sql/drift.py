@@ -120,6 +120,9 @@ def _compare(
         elif not dialect.accepts(found.type, column.type):
             kind = column.type.compile(dialect.compiler)
             difference = f"column {column.name} is {found.type or 'without a type'}, not {kind}"
+        elif found.required and column.name in parts.keys and load.options.null_keys == "match":
+            fit.refusals.append(f"column {column.name} takes no nulls, and null_keys is match")
+            continue
         else:
             continue
         if policy in ("ignore", "quarantine"):

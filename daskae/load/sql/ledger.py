@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from daskae.errors import LoadError
 from daskae.load.base import Load
 from daskae.load.ledger import Entry, iso_text, next_sequence
 from daskae.load.shape import TableChange
@@ -118,8 +119,14 @@ def create_or_extend_ledger(session: Session) -> sa.Table:
 
 
 def _to_entry(row: dict[str, Any]) -> Entry:
-    row["tables"] = json.loads(row["tables"])
-    row["changes"] = json.loads(row.get("changes") or "{}")
+    try:
+        row["tables"] = json.loads(row["tables"])
+        row["changes"] = json.loads(row.get("changes") or "{}")
+    except (TypeError, ValueError) as error:
+        raise LoadError(
+            "the history of loads is damaged", f"table {LEDGER}, sequence {row.get('sequence')}", str(error)[:200],
+            "JSON in its columns tables and changes", "mend the row, or restore the table from a copy",
+        ) from error  # fmt: skip
     row["started_at"] = row.get("started_at") or ""
     return Entry(**row)
 

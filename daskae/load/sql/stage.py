@@ -1,9 +1,10 @@
 """Staging: the rows of a load in tables of their own, in the same database, before the transaction that publishes them.
 
-Staged tables are named ``_daskae_stage_<load>_<number>``. They are written under the publisher's lock, so a run that
-finds any may drop them: their run is dead. They have no metadata columns, unless they are to become the target.
+Staged tables are named ``_daskae_stage_<load>_<token>_<number>``. They are written under the publisher's lock, so a run
+that finds any may drop them: their run is dead. They have no metadata columns, unless they are to become the target.
 """
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def stage_table(
     """
     parts = load.tables[number]
     dialect = session.dialect
-    name = f"{STAGE_PREFIX}{short_id(load.load_id)}_{number}"
+    # Where another role left one behind, the same load has another name.
+    name = f"{STAGE_PREFIX}{short_id(load.load_id)}_{secrets.token_hex(3)}_{number}"
     if way == "direct":
         return Staged(parts, session.table(name), parts.rows, (), way=way)
     if way == "adopt":

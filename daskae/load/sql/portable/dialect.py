@@ -49,6 +49,7 @@ class PortableDialect(CommonDialect):
     has_key_indexes = False
     has_update_from = False
     has_savepoints = False
+    knows_isolation = False
 
     def __init__(self, url: sa.URL, timeout: float) -> None:
         super().__init__(url, timeout)

@@ -16,7 +16,8 @@ _COLUMNS = """SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) 
     a.attgenerated <> '' OR a.attidentity = 'a' AS computed FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 _STAGES = """SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = :schema AND c.relkind = 'r' AND starts_with(c.relname, :prefix)"""
+    WHERE n.nspname = :schema AND c.relkind = 'r' AND starts_with(c.relname, :prefix)
+        AND pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE')"""
 _INDEX = """SELECT a.attname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.oid
@@ -66,7 +67,7 @@ def find_table(connection: sa.Connection, schema: str, name: str) -> Existing | 
 
 
 def find_stages(connection: sa.Connection, schema: str) -> list[str]:
-    """List the staged tables."""
+    """List the staged tables that this role may drop."""
     return list(connection.execute(sa.text(_STAGES), {"schema": schema, "prefix": STAGE_PREFIX}).scalars())
 
 

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from daskae.load.base import Load
 from daskae.load.sql.ledger import LEDGER
+from daskae.load.sql.postgresql.catalog import find_table
 
 _NEEDED = {
     "replace": ("SELECT", "INSERT", "DELETE"),
@@ -26,10 +27,19 @@ def missing_rights(connection: sa.Connection, schema: str, load: Load) -> list[s
     needed = [*_NEEDED[load.strategy]]
     if load.strategy == "merge" and load.options.on_missing == "delete":
         needed.append("DELETE")
-    for name, rights in [*((parts.name, needed) for parts in load.tables), (LEDGER, _NEEDED["upsert"])]:
+    tables = [(parts.name, [*needed, *_beyond(connection, schema, parts.name, load)]) for parts in load.tables]
+    for name, rights in [*tables, (LEDGER, _NEEDED["upsert"])]:
         if lacking := _lacking(connection, schema, name, rights):
             missing.append(f"no {', '.join(lacking)} on table {name}")
     return missing
+
+
+def _beyond(connection: sa.Connection, schema: str, name: str, load: Load) -> list[str]:
+    """List further rights: rows that others refer to are changed in place by a replace."""
+    if load.strategy != "replace":
+        return []
+    existing = find_table(connection, schema, name)
+    return ["UPDATE"] if existing is not None and existing.referenced else []
 
 
 def _lacking(connection: sa.Connection, schema: str, name: str, rights: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 import sqlalchemy as sa
@@ -11,6 +11,14 @@ from sqlalchemy.pool import NullPool
 from daskae.errors import LoadError
 from daskae.load.lock import wait_for_turn
 
+# A client that was killed or cut off holds locks until the server sees that it is gone: by default after two hours, or
+# at the end of its statement.
+_DEAD_CLIENTS = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "client_connection_check_interval": "5s",
+}
 # Staged rows are sorted and hashed by the transaction that publishes them. With the 4 MB that are PostgreSQL's default
 # both go to disk in many pieces.
 _WORK_MEM = "64MB"
@@ -39,6 +47,9 @@ def connect(url: sa.URL, schema: str, timeout: float) -> Iterator[sa.Connection]
             _set(connection, "lock_timeout", f"{max(1, round(timeout * 1000))}ms")
             _set(connection, "application_name", "daskae")
             connection.exec_driver_sql(_ENOUGH_MEMORY)
+            for name, value in _DEAD_CLIENTS.items():
+                with suppress(sa.exc.DBAPIError):  # not on every system
+                    _set(connection, name, value)
             if schema:
                 _set(connection, "search_path", psycopg.sql.Identifier(schema).as_string())
             yield connection
@@ -55,7 +66,11 @@ def transaction(connection: sa.Connection) -> Iterator[None]:
         connection.exec_driver_sql("COMMIT")
     finally:
         plain = None if connection.invalidated else driver(connection)
-        if plain is not None and plain.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if (
+            plain is not None
+            and not plain.closed
+            and plain.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+        ):
             plain.rollback()
 
 
