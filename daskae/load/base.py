@@ -47,6 +47,8 @@ class TableParts:
     """Rows of all files together."""
     partition_by: tuple[str, ...] = ()
     """Columns whose values make folders in a target of files; none for one folder."""
+    personal: bool = False
+    """Whether its keys name persons, so that no message may show them."""
 
 
 @dataclass(frozen=True)

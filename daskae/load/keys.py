@@ -27,12 +27,12 @@ def changing_columns(columns: Sequence[str], keys: Sequence[str], options: LoadO
     return named or free
 
 
-def several_rows_error(table: str, keys: Sequence[str], strategy: str, found: Sequence[Sequence[Any]]) -> LoadError:
+def several_rows_error(parts: TableParts, strategy: str, found: Sequence[Sequence[Any]]) -> LoadError:
     """Name keys that the target holds more than once."""
     return LoadError(
         f"the table holds several rows of a key, so there is no one row to {strategy}",
-        f"table {table}, key ({', '.join(keys)})",
-        ", ".join("(" + ", ".join(map(str, key)) + ")" for key in found),
+        f"table {parts.name}, key ({', '.join(parts.keys)})",
+        _shown(parts, found),
         "one row for each key",
         "loads that were appended share keys; replace the table first, or append again",
     )
@@ -69,11 +69,18 @@ def row_error(parts: TableParts, got: str, allowed: str) -> LoadError:
 
 
 def _key_error(what: str, parts: TableParts, keys: Sequence[Sequence[Any]], hint: str) -> LoadError:
-    shown = ["(" + ", ".join("null" if value is None else str(value) for value in key) + ")" for key in keys]
     return LoadError(
         what,
         where=f"table {parts.name}, key ({', '.join(parts.keys)})",
-        got=", ".join(shown) + (" ..." if len(shown) == SHOWN_KEYS else ""),
+        got=_shown(parts, keys),
         allowed="one row for each key",
         hint=hint,
     )
+
+
+def _shown(parts: TableParts, keys: Sequence[Sequence[Any]]) -> str:
+    more = " ..." if len(keys) == SHOWN_KEYS else ""
+    if parts.personal:
+        return f"{len(keys)}{' or more' if more else ''}, which are hidden by privacy.mask"
+    shown = ("(" + ", ".join("null" if value is None else str(value) for value in key) + ")" for key in keys)
+    return ", ".join(shown) + more

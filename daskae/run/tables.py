@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from pathlib import Path
@@ -24,14 +25,16 @@ RULES_SCHEMA = pa.schema(
         ("affected_rows", pa.int64()), ("message", pa.string()), ("details", pa.string()),
     ]
 )  # fmt: skip
-CUSTOMER_KEYS = ("customer_id",)
+CUSTOMER = "customer_id"
+CUSTOMER_KEYS = (CUSTOMER,)
 COHORT_KEYS = ("cohort_month", "period_index")
 
 
 def empty_tables(spec: Spec) -> tuple[TableParts, ...]:
     """Name, keys and schema of every table, without rows, for the preflight."""
+    customers = customer_schema(spec.metrics, spec.contract.scale)
     return (
-        TableParts("customer_metrics", CUSTOMER_KEYS, customer_schema(spec.metrics, spec.contract.scale), (), 0),
+        TableParts("customer_metrics", CUSTOMER_KEYS, customers, (), 0, personal=CUSTOMER in spec.personal),
         TableParts("cohort_metrics", COHORT_KEYS, cohort_schema(spec.contract.scale), (), 0),
         TableParts("kpis", ("metric_name",), KPI_SCHEMA, (), 0),
         TableParts("validation_results", ("rule_name",), RULES_SCHEMA, (), 0),
@@ -50,12 +53,12 @@ def finished_tables(spec: Spec, outcome: Outcome, folder: Path) -> tuple[TablePa
     customers, *others = empty_tables(spec)
     files = tuple(step.files("file"))
     rows = sum(manifest["rows"] for manifest in step.manifests)
-    parts = [TableParts(customers.name, customers.keys, customers.schema, files, rows)]
+    parts = [replace(customers, files=files, rows=rows)]
     for table, data in zip(others, small, strict=True):
         path = folder / f"{table.name}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, data.schema) as writer:
             writer.write_table(data)
-        parts.append(TableParts(table.name, table.keys, table.schema, (path,), data.num_rows))
+        parts.append(replace(table, files=(path,), rows=data.num_rows))
     return tuple(parts)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from daskae.errors import SettingsError
+from daskae.config import load_settings
+from daskae.errors import LoadError, SettingsError
 from daskae.run.correction_file import without_formula
+from daskae.run.job import run_job
 from jobs.quarantine import main as quarantine
 from tests.support import Run, run
 
@@ -78,6 +80,24 @@ def test_the_quarantine_is_masked_where_asked_for(tmp_path: Path, capsys: pytest
     assert [row["reasons"] for row in found.quarantine] == [row["reasons"] for row in open_run.quarantine]
     assert quarantine(["show", "--work-dir", str(tmp_path / "work")]) == 0
     assert "canary" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("to", ["out/", "metrics.db"])
+@pytest.mark.parametrize("mask", [[], ["customer_id"]])
+def test_an_error_of_keys_names_no_person(mask: list[str], to: str, tmp_path: Path) -> None:
+    target = f"{tmp_path}/{to}" if to.endswith("/") else f"sqlite:///{tmp_path}/{to}"
+    path = tmp_path / "orders.csv"
+    for amount, strategy in ((1, "append"), (2, "append"), (3, "upsert")):
+        path.write_text(f"order_id,customer_id,order_date,amount\nO1,{PERSON},2023-01-01,{amount}\n")
+        flags = {"inputs": [str(path)], "to": target, "work_dir": tmp_path / "work", "strategy": strategy,
+                 "privacy": {"mask": mask}, "cluster_name": "inline"}  # fmt: skip
+        settings = load_settings(flags, None)
+        if strategy == "append":
+            run_job(settings)
+    with pytest.raises(LoadError, match="several rows of a key") as raised:
+        run_job(settings)
+    seen = str(raised.value) + "".join(item.read_text() for item in (tmp_path / "work").rglob("*.log"))
+    assert (PERSON in seen) == (not mask)
 
 
 def test_a_misspelt_column_is_told(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ class Merge:
                 keys = self.older.read(name, self._keys).filter(to_array(mask))
                 frames.append(key_frame(keys, self._keys))
         if found := repeated_keys(pl.concat(frames)):
-            raise several_rows_error(self.batch.parts.name, self._keys, self.load.strategy, found)
+            raise several_rows_error(self.batch.parts, self.load.strategy, found)
 
 
 def _mask(table: pa.Table, at: Places) -> pa.Array:

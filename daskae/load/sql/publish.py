@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from daskae.errors import LoadError, TargetBusyError
 from daskae.faults import crash_point
 from daskae.load.audits import Verdict
-from daskae.load.base import Changes, Load, Rejected
+from daskae.load.base import Changes, Load, Rejected, TableParts
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, repeated_error, row_error, several_rows_error
 from daskae.load.ledger import Entry, add_entry, naive_utc
 from daskae.load.sql import strategies
@@ -122,7 +122,7 @@ def _move(session: Session, staged: Staged, pair: Pair, again: bool) -> _Moved:
     if load.strategy in ("replace", "append"):
         staged, changes = _insert(session, staged, pair, before, again)
     else:
-        changes = _by_key(session, pair, before)
+        changes = _by_key(session, pair, parts, before)
     if _indexes_here(session):
         ensure_key_index(session, target, key_columns(parts, load))
     else:
@@ -201,18 +201,19 @@ def _insert(session: Session, staged: Staged, pair: Pair, before: int, again: bo
 
 def _replace_by_key(session: Session, staged: Staged, pair: Pair) -> Changes:
     """Replace without taking out rows whose keys stay: that would be refused, or take the rows that refer to them."""
-    if keys := find_repeated_keys(session, pair.stage, staged.parts):
-        raise repeated_error(staged.parts, keys)
-    _require_unique_target(session, pair)
+    parts = staged.parts
+    if keys := find_repeated_keys(session, pair.stage, parts):
+        raise repeated_error(parts, keys)
+    _require_unique_target(session, pair, parts)
     deleted = session.run(strategies.delete_missing(pair))
     crash_point(f"{session.dialect.name}.deleted")
     updated = session.run(strategies.update_all(pair))
     return Changes(inserted=session.run(strategies.insert_missing(pair)), updated=updated, deleted=deleted)
 
 
-def _by_key(session: Session, pair: Pair, before: int) -> Changes:
+def _by_key(session: Session, pair: Pair, parts: TableParts, before: int) -> Changes:
     """Upsert or merge: compare by key, write what differs."""
-    _require_unique_target(session, pair)
+    _require_unique_target(session, pair, parts)
     if session.dialect.rebuilds_indexes:
         if before:
             ensure_key_index(session, pair.target, list(pair.keys))
@@ -235,12 +236,12 @@ def _by_key(session: Session, pair: Pair, before: int) -> Changes:
     return Changes(inserted, updated, staged - inserted - updated, deleted, flagged)
 
 
-def _require_unique_target(session: Session, pair: Pair) -> None:
+def _require_unique_target(session: Session, pair: Pair, parts: TableParts) -> None:
     if has_key_index(session, pair.target, list(pair.keys)) and pair.options.null_keys != "match":
         return
     found = session.connection.execute(strategies.repeated_keys(pair.target, pair.keys, 5)).all()
     if found:
-        raise several_rows_error(pair.target.name, pair.keys, pair.load.strategy, [tuple(row) for row in found])
+        raise several_rows_error(parts, pair.load.strategy, [tuple(row) for row in found])
 
 
 def _reconcile(session: Session, pair: Pair, staged: Staged, before: int, changes: Changes) -> None:
