@@ -1,6 +1,8 @@
 """``tls://`` addresses: who has a certificate of the authority comes in, everybody else is told why not."""
 
 import re
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +62,19 @@ def refused(target: str, given: ClusterSettings, kind: type[DaskaeError], text: 
 
 def test_a_client_without_a_certificate_is_refused(cluster: Cluster) -> None:
     refused(cluster.address, settings(None), SettingsError, r"a tls:// address needs certificates(.|\n)*ca_file")
+
+
+def test_the_scheduler_itself_asks_for_a_certificate(cluster: Cluster, authority: Authority) -> None:
+    """Without daskae's own check, and with a client that trusts whoever answers."""
+    host, port = cluster.address.removeprefix("tls://").split(":")
+    plain = ssl.create_default_context(cafile=str(authority.ca))
+    plain.check_hostname = False
+    with (
+        socket.create_connection((host, int(port)), timeout=30) as connection,
+        pytest.raises((ssl.SSLError, ConnectionError), match="(?i)certificate|reset"),
+        plain.wrap_socket(connection) as secured,
+    ):
+        secured.recv(1)
 
 
 def test_a_client_that_speaks_no_tls_is_refused(cluster: Cluster) -> None:
