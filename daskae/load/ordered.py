@@ -8,13 +8,14 @@ into a table with a unique index; ``python -m benchmarks.load`` shows the former
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskae.load.base import TableParts
-from daskae.load.parts import open_part, read_batches
+from daskae.load.parts import open_part, read_batches, read_column
 
 _ROWS_AT_ONCE = 50_000
 _LEAST_STEP = 64
@@ -24,82 +25,91 @@ def read_in_order(parts: TableParts, max_rows: int) -> Iterator[pa.RecordBatch]:
     """Yield the rows as record batches of at most ``max_rows``, ascending by key where that can be had.
 
     Rows whose key is of several columns, or null, or of a type without an order, and parts that are not in order
-    themselves, come as :func:`~daskae.load.parts.read_batches` gives them.
+    themselves, come as :func:`~daskae.load.parts.read_batches` gives them. In memory are one batch of each part, and as
+    many rows as are sorted at once.
 
     Raises
     ------
     ExchangeError
         When a part is missing, damaged or has other columns than the table.
     """
-    if len(parts.files) < 2 or len(parts.keys) != 1 or not _has_order(parts):
+    bounds = _bounds(parts)
+    if bounds is None:
         yield from read_batches(parts, max_rows)
         return
     with ExitStack() as stack:
-        opened = [_Part(stack.enter_context(open_part(path, parts)), parts) for path in parts.files]
-        if not all(part.is_in_order() for part in opened):
-            yield from read_batches(parts, max_rows)
-            return
-        begins = [0] * len(opened)
-        for bound in (*_bounds(opened), None):
-            ends = [part.find(bound, begin) for part, begin in zip(opened, begins, strict=True)]
-            places = zip(opened, begins, ends, strict=True)
-            slices = [batch for part, begin, end in places for batch in part.slices(begin, end)]
-            if slices:
+        readers = [stack.enter_context(open_part(path, parts, mapped=False)) for path in parts.files]
+        cursors = [_Cursor(reader, parts) for reader in readers]
+        for bound in (*bounds, None):
+            if slices := [some for cursor in cursors for some in cursor.before(bound)]:
                 table = pa.Table.from_batches(slices, parts.schema)
                 yield from table.sort_by(parts.keys[0]).combine_chunks().to_batches(max_rows)
-            begins = ends
 
 
-def _bounds(opened: "Sequence[_Part]") -> list[Any]:
-    """Choose keys with about as many rows between two of them as are to be sorted at once."""
-    step = max(_LEAST_STEP, _ROWS_AT_ONCE // len(opened))
-    samples = sorted(key for part in opened for key in part.every(step))
+def _bounds(parts: TableParts) -> list[Any] | None:
+    """Choose keys with about as many rows between two of them as are to be sorted at once; None without an order."""
+    if len(parts.files) < 2 or len(parts.keys) != 1 or not _has_order(parts):
+        return None
+    step = max(_LEAST_STEP, _ROWS_AT_ONCE // len(parts.files))
+    samples: list[Any] = []
+    for path in parts.files:
+        found = _samples(path, parts, step)
+        if found is None:
+            return None
+        samples += found
     several = max(1, _ROWS_AT_ONCE // step)
-    return samples[several::several]
-
-
-class _Part:
-    """An opened part; rows are read when they are asked for."""
-
-    def __init__(self, reader: "pa.RecordBatchFileReader", parts: TableParts) -> None:
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        self._table = pa.Table.from_batches(
-            [pa.RecordBatch.from_arrays(batch.columns, schema=parts.schema) for batch in batches], parts.schema
-        )
-        self._keys: pa.ChunkedArray = self._table[parts.keys[0]]
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
-
-    def is_in_order(self) -> bool:
-        """Tell whether no key is null or less than the one before it."""
-        if self._keys.null_count:
-            return False
-        last: list[Any] = []
-        for chunk in filter(len, self._keys.chunks):
-            if last and chunk[0].as_py() < last[0]:
-                return False
-            if pc.any(pc.less(chunk[1:], chunk[:-1])).as_py():
-                return False
-            last = [chunk[-1].as_py()]
-        return True
-
-    def every(self, step: int) -> Sequence[Any]:
-        """Return the last key of each ``step`` rows."""
-        return [self._keys[place].as_py() for place in range(step - 1, len(self), step)]
-
-    def find(self, bound: Any, begin: int) -> int:
-        """Return the first place from ``begin`` on whose key is not below a bound; the end where there is no bound."""
-        if bound is None:
-            return len(self)
-        return bisect_left(range(len(self)), bound, begin, key=lambda place: self._keys[place].as_py())
-
-    def slices(self, begin: int, end: int) -> list[pa.RecordBatch]:
-        """Return some rows, without a copy."""
-        batches: list[pa.RecordBatch] = self._table.slice(begin, end - begin).to_batches()
-        return batches
+    return sorted(samples)[several::several]
 
 
 def _has_order(parts: TableParts) -> bool:
     kind = parts.schema.field(parts.keys[0]).type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+
+
+def _samples(path: Path, parts: TableParts, step: int) -> Sequence[Any] | None:
+    """Return the key of each ``step``-th row of a part; None where a key is null or less than the one before it."""
+    found: list[Any] = []
+    last, rows = None, 0
+    for keys in filter(len, read_column(path, parts, parts.keys[0])):
+        if keys.null_count or pc.any(pc.less(keys[1:], keys[:-1])).as_py():
+            return None
+        if last is not None and keys[0].as_py() < last:
+            return None
+        found += [keys[place].as_py() for place in range(-(rows + 1) % step, len(keys), step)]
+        last, rows = keys[-1].as_py(), rows + len(keys)
+    return found
+
+
+class _Cursor:
+    """The rows of an opened part that have not been taken yet."""
+
+    def __init__(self, reader: "pa.RecordBatchFileReader", parts: TableParts) -> None:
+        self._reader, self._schema, self._key = reader, parts.schema, parts.keys[0]
+        self._next = 0
+        self._left: pa.RecordBatch | None = None
+
+    def before(self, bound: Any) -> Iterator[pa.RecordBatch]:
+        """Take the next rows whose keys are below a bound; all where there is none."""
+        while (batch := self._current()) is not None:
+            end = batch.num_rows if bound is None else _place(batch.column(self._key), bound)
+            if end:
+                yield batch.slice(0, end)
+            self._left = batch.slice(end)
+            if end < batch.num_rows:
+                return
+
+    def _current(self) -> pa.RecordBatch | None:
+        while self._left is None or not self._left.num_rows:
+            if self._next == self._reader.num_record_batches:
+                return None
+            columns = self._reader.get_batch(self._next).columns
+            self._left = pa.RecordBatch.from_arrays(columns, schema=self._schema)
+            self._next += 1
+        return self._left
+
+
+def _place(keys: pa.Array, bound: Any) -> int:
+    """Return the first place whose key is not below a bound."""
+    if keys[-1].as_py() < bound:
+        return len(keys)
+    return bisect_left(range(len(keys)), bound, key=lambda place: keys[place].as_py())

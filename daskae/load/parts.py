@@ -33,6 +33,20 @@ def read_batches(parts: TableParts, max_rows: int) -> Iterator[pa.RecordBatch]:
                     yield batch.slice(start, max_rows)
 
 
+def read_column(path: Path, parts: TableParts, name: str) -> Iterator[pa.Array]:
+    """Yield one column of a part, batch by batch; no other is read.
+
+    Raises
+    ------
+    ExchangeError
+        When the part is missing or damaged.
+    """
+    options = pa.ipc.IpcReadOptions(included_fields=[parts.schema.names.index(name)])
+    with _reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source, options=options) as reader:
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index).column(0)
+
+
 class PartRows:
     """The rows of a table by their places, from 0; only their whereabouts are held."""
 
@@ -85,15 +99,16 @@ def _columns(schema: pa.Schema) -> str:
 
 
 @contextmanager
-def open_part(path: Path, parts: TableParts) -> "Iterator[pa.RecordBatchFileReader]":
-    """Open a part and check that it has the columns of its table.
+def open_part(path: Path, parts: TableParts, mapped: bool = True) -> "Iterator[pa.RecordBatchFileReader]":
+    """Open a part and check that it has the columns of its table; unless ``mapped``, what is read is a copy.
 
     Raises
     ------
     ExchangeError
         When it is missing, damaged or has other columns.
     """
-    with _reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+    opening = pa.memory_map if mapped else pa.OSFile
+    with _reading(path), opening(str(path)) as source, pa.ipc.open_file(source) as reader:
         _check_columns(reader.schema, parts, path)
         yield reader
 

@@ -71,7 +71,7 @@ def test_the_scheduler_itself_asks_for_a_certificate(cluster: Cluster, authority
     plain.check_hostname = False
     with (
         socket.create_connection((host, int(port)), timeout=30) as connection,
-        pytest.raises((ssl.SSLError, ConnectionError), match="(?i)certificate|reset"),
+        pytest.raises((ssl.SSLError, ConnectionError), match=r"(?i)certificate|reset"),
         plain.wrap_socket(connection) as secured,
     ):
         secured.recv(1)
