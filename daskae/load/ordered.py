@@ -7,13 +7,14 @@ into a table with a unique index; ``python -m benchmarks.load`` shows the former
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from daskae.arrow import to_array
 from daskae.load.base import TableParts
 from daskae.load.parts import open_part, read_batches, read_column
 
@@ -25,8 +26,8 @@ def read_in_order(parts: TableParts, max_rows: int) -> Iterator[pa.RecordBatch]:
     """Yield the rows as record batches of at most ``max_rows``, ascending by key where that can be had.
 
     Rows whose key is of several columns, or null, or of a type without an order, and parts that are not in order
-    themselves, come as :func:`~daskae.load.parts.read_batches` gives them. In memory are one batch of each part, and as
-    many rows as are sorted at once.
+    themselves, come as :func:`~daskae.load.parts.read_batches` gives them. In memory are the rows that are sorted at
+    once.
 
     Raises
     ------
@@ -37,13 +38,12 @@ def read_in_order(parts: TableParts, max_rows: int) -> Iterator[pa.RecordBatch]:
     if bounds is None:
         yield from read_batches(parts, max_rows)
         return
-    with ExitStack() as stack:
-        readers = [stack.enter_context(open_part(path, parts, mapped=False)) for path in parts.files]
-        cursors = [_Cursor(reader, parts) for reader in readers]
-        for bound in (*bounds, None):
-            if slices := [some for cursor in cursors for some in cursor.before(bound)]:
-                table = pa.Table.from_batches(slices, parts.schema)
-                yield from table.sort_by(parts.keys[0]).combine_chunks().to_batches(max_rows)
+    cursors = [_Cursor(path, parts) for path in parts.files]
+    for bound in (*bounds, None):
+        if slices := [some for cursor in cursors for some in cursor.before(bound)]:
+            table = pa.Table.from_batches(slices, parts.schema).sort_by(parts.keys[0]).combine_chunks()
+            del slices
+            yield from table.to_batches(max_rows)
 
 
 def _bounds(parts: TableParts) -> list[Any] | None:
@@ -81,35 +81,31 @@ def _samples(path: Path, parts: TableParts, step: int) -> Sequence[Any] | None:
 
 
 class _Cursor:
-    """The rows of an opened part that have not been taken yet."""
+    """The rows of a part that have not been taken yet; it is open only while some are."""
 
-    def __init__(self, reader: "pa.RecordBatchFileReader", parts: TableParts) -> None:
-        self._reader, self._schema, self._key = reader, parts.schema, parts.keys[0]
-        self._next = 0
-        self._left: pa.RecordBatch | None = None
+    def __init__(self, path: Path, parts: TableParts) -> None:
+        self._path, self._parts = path, parts
+        self._batch, self._row = 0, 0
 
-    def before(self, bound: Any) -> Iterator[pa.RecordBatch]:
-        """Take the next rows whose keys are below a bound; all where there is none."""
-        while (batch := self._current()) is not None:
-            end = batch.num_rows if bound is None else _place(batch.column(self._key), bound)
-            if end:
-                yield batch.slice(0, end)
-            self._left = batch.slice(end)
-            if end < batch.num_rows:
-                return
-
-    def _current(self) -> pa.RecordBatch | None:
-        while self._left is None or not self._left.num_rows:
-            if self._next == self._reader.num_record_batches:
-                return None
-            columns = self._reader.get_batch(self._next).columns
-            self._left = pa.RecordBatch.from_arrays(columns, schema=self._schema)
-            self._next += 1
-        return self._left
+    def before(self, bound: Any) -> list[pa.RecordBatch]:
+        """Take the next rows whose keys are below a bound, all where there is none."""
+        found = []
+        with open_part(self._path, self._parts) as reader:
+            while self._batch < reader.num_record_batches:
+                columns = reader.get_batch(self._batch).columns
+                batch = pa.RecordBatch.from_arrays(columns, schema=self._parts.schema).slice(self._row)
+                end = batch.num_rows if bound is None else _place(batch.column(self._parts.keys[0]), bound)
+                # A copy: of all parts together the pages would be many.
+                found.append(batch.take(to_array(np.arange(end))))
+                if end < batch.num_rows:
+                    self._row += end
+                    break
+                self._batch, self._row = self._batch + 1, 0
+        return [batch for batch in found if batch.num_rows]
 
 
 def _place(keys: pa.Array, bound: Any) -> int:
     """Return the first place whose key is not below a bound."""
-    if keys[-1].as_py() < bound:
+    if not len(keys) or keys[-1].as_py() < bound:
         return len(keys)
     return bisect_left(range(len(keys)), bound, key=lambda place: keys[place].as_py())

@@ -99,16 +99,15 @@ def _columns(schema: pa.Schema) -> str:
 
 
 @contextmanager
-def open_part(path: Path, parts: TableParts, mapped: bool = True) -> "Iterator[pa.RecordBatchFileReader]":
-    """Open a part and check that it has the columns of its table; unless ``mapped``, what is read is a copy.
+def open_part(path: Path, parts: TableParts) -> "Iterator[pa.RecordBatchFileReader]":
+    """Open a part and check that it has the columns of its table.
 
     Raises
     ------
     ExchangeError
         When it is missing, damaged or has other columns.
     """
-    opening = pa.memory_map if mapped else pa.OSFile
-    with _reading(path), opening(str(path)) as source, pa.ipc.open_file(source) as reader:
+    with _reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         _check_columns(reader.schema, parts, path)
         yield reader
 

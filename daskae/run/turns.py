@@ -64,7 +64,7 @@ def publishing(turn: Turn) -> Iterator[None]:
         newest = _read(turn.folder / f"{turn.key}.published")
         if newest > turn.number:
             raise TargetBusyError(
-                "a later run of the same command has published, so this one does not", turn.target,
+                "a later run of the same command has begun to publish, so this one does not", turn.target,
                 f"run {turn.number} of this command, overtaken by run {newest}", "the latest run",
                 "nothing needs to be done; the same command again takes the input as it is now",
             )  # fmt: skip

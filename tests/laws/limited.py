@@ -47,10 +47,13 @@ class Finished:
         return next(int(event["projected_bytes"]) for event in self.events if event["event"] == "PlanReady")
 
 
-def run_limited(inputs: Path, folder: Path, *flags: str, group: Path | None = None) -> Finished:
-    """Run the job on one thread in a process of its own, a member of a memory group if there is one."""
-    argv = [str(inputs), "--to", f"{folder}/out/", "--work-dir", f"{folder}/work", "--cluster", "inline"]
-    command = [sys.executable, "-m", "jobs.customer_metrics", *argv, "--workers", "1", "--quiet", "--json", *flags]
+def run_limited(
+    inputs: Path, folder: Path, *flags: str, group: Path | None = None, engine: str = "inline", workers: int = 1
+) -> Finished:
+    """Run the job, on one thread unless told, in a process of its own, a member of a memory group if there is one."""
+    argv = [str(inputs), "--to", f"{folder}/out/", "--work-dir", f"{folder}/work", "--cluster", engine]
+    command = [sys.executable, "-m", "jobs.customer_metrics", *argv, "--workers", str(workers), "--quiet", "--json"]
+    command += flags
     if group is not None:
         join = f"import os,sys; open({str(group / 'cgroup.procs')!r},'w').write(str(os.getpid())); "
         command = [sys.executable, "-c", join + "os.execv(sys.argv[1], sys.argv[1:])", *command]
@@ -100,6 +103,16 @@ def write_bulky(folder: Path, nbytes: int, files: int, customers: int = 500) -> 
             for j in range(rows):
                 n = i * rows + j
                 file.write(f"O{n},C{n * 7919 % customers},2024-{n % 12 + 1:02d}-{n % 28 + 1:02d},{n % 90}.25,{note}\n")
+    return folder
+
+
+def write_often(folder: Path, nbytes: int, files: int) -> Path:
+    """Write files that hold the same bulky orders, each with one more of its own: any number takes no time to make."""
+    once = write_bulky(folder.parent / "once", nbytes // files, 1) / "orders-000.csv.gz"
+    folder.mkdir(parents=True)
+    for i in range(files):
+        more = gzip.compress(f"P{i},C{i % 500},2024-01-01,1.25,more\n".encode())
+        (folder / f"orders-{i:03d}.csv.gz").write_bytes(once.read_bytes() + more)
     return folder
 
 

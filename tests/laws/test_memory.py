@@ -12,7 +12,7 @@ from daskae.pipeline import plan_run
 from daskae.run.job import make_context
 from daskae.run.memory import measure
 from daskae.run.plan import Plan
-from tests.laws.limited import BULKY_ROW, PAGE_CACHE, memory_group, run_limited, write_bulky, write_small
+from tests.laws.limited import BULKY_ROW, PAGE_CACHE, memory_group, run_limited, write_bulky, write_often, write_small
 from tests.support import EXACT_DUPLICATE, REPEATED_ORDER, orders_csv, run, write_settings
 
 ALLOWED = 400_000_000
@@ -44,6 +44,30 @@ def test_the_peak_does_not_grow_with_the_input(times: int, tmp_path: Path) -> No
         done = run_limited(many, tmp_path / "b", *flags, group=group)
     assert done.document["rows"]["read"] > 0.95 * times * TIGHT / BULKY_ROW
     assert done.peak <= min(TIGHT, 1.15 * before.peak)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_hundred_times_the_limit(tmp_path: Path) -> None:
+    """40 GB of text, 67 million orders."""
+    inputs = write_often(tmp_path / "in", 100 * TIGHT, 100)
+    with memory_group(TIGHT + PAGE_CACHE) as group:
+        done = run_limited(inputs, tmp_path / "run", "--memory-limit", str(TIGHT), group=group)
+    assert done.document["rows"]["read"] > 95 * TIGHT / BULKY_ROW
+    assert done.peak <= min(TIGHT, done.projected)
+    assert done.document["mended"] == []
+
+
+@pytest.mark.parametrize("engine", ["processes", pytest.param("local", marks=pytest.mark.dask)])
+def test_worker_processes_keep_below_their_limit(engine: str, tmp_path: Path) -> None:
+    inputs = write_small(tmp_path / "in", 200_000)
+    config = write_settings(tmp_path / "rules.toml", EXACT_DUPLICATE, REPEATED_ORDER)
+    flags = ["--config", str(config), "--block-size", "512KiB", "--memory-limit", str(ALLOWED)]
+    done = run_limited(inputs, tmp_path, *flags, engine=engine, workers=2)
+    assert set(done.peaks) == {"map", "unique", "reduce", "finalize", "quarantine"} - {"quarantine"}
+    assert all(peak <= done.projected for peaks in done.peaks.values() for peak in peaks)
+    assert done.projected <= (0.9 if engine == "local" else 1) * ALLOWED
+    assert not [event for event in done.events if event["event"] in ("WorkerLost", "TaskRepeated")]
 
 
 def test_skew_costs_less_than_a_third_more(tmp_path: Path) -> None:
