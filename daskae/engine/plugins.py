@@ -84,7 +84,6 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
         self._count = 0
         self._running: dict[str, set[str]] = {}
         self._states = dict(scheduler.workers)
-        self._since: dict[str, float] = {}
         scheduler.stream_handlers[TASK] = self.take
         scheduler.handlers[QUESTION] = self.report
 
@@ -99,12 +98,12 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """Keep what is known of a worker beyond its end."""
-        self._states[worker], self._since[worker] = scheduler.workers[worker], time.time()
+        self._states[worker] = scheduler.workers[worker]
 
     def remove_worker(self, scheduler: Any, worker: str, *, stimulus_id: str = "", **kwargs: Any) -> None:
         """Take note of a worker that went, and whether it said so."""
         state, running = self._states.pop(worker, None), self._running.pop(worker, set())
-        since, died = self._since.pop(worker, 0.0), stimulus_id.startswith(_DYING)
+        since, died = _came(scheduler, worker), stimulus_id.startswith(_DYING)
         self._count += 1
         loss = {
             "number": self._count, "worker": worker, "tasks": sorted(running), "since": since,
@@ -159,6 +158,12 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
             if free < ROOM * total and state.host not in full:
                 full.add(state.host)
                 yield f"{format_bytes(free)} of {format_bytes(total)} are free on {state.host}"
+
+
+def _came(scheduler: Any, worker: str) -> float:
+    """When the worker that is or was last at an address came, by the scheduler's own stamps."""
+    events = ((stamp, event) for stamp, event in scheduler.get_events(worker) if isinstance(event, dict))
+    return max((stamp for stamp, event in events if event.get("action") == "add-worker"), default=0.0)
 
 
 def _said_goodbye(scheduler: Any, worker: str, since: float) -> bool:
