@@ -30,6 +30,8 @@ _ANSWER_SECONDS = 30.0
 """How long a scheduler may be silent."""
 _POST_MORTEM_SECONDS = 2.0
 """How long to wait for the reason of a worker's death."""
+_MOST_DEPARTURES = 10
+"""How often a worker may be asked to go in the middle of a task before that counts against the task."""
 _UNKNOWN = {"number": -1, "tasks": [], "reason": "died", "rss": 0, "limit": 0}
 """What is said of a death that nobody has seen."""
 
@@ -87,6 +89,8 @@ class Handout:
     ) -> Iterator[Outcome]:
         """Yield the outcome of every item; see :meth:`daskae.engine.base.Engine.attempt`."""
         self._calls += 1
+        self._alone_since = None
+        self._departures: Counter[int] = Counter()
         name = f"{function.__name__}-{self._calls}"
         parcel = pack(shared, by_value=self._by_value)
         waiting = deque(enumerate(items))
@@ -139,7 +143,7 @@ class Handout:
         except distributed.KilledWorker as error:
             return self._post_mortem(error, future.key, index, known, task, deaths, 1 if alone else self._tries)
         except (distributed.CancelledError, CommClosedError) as error:
-            # Nobody but a client that has lost its scheduler cancels tasks that are waited for.
+            # A client that has lost its scheduler cancels what it waits for; so does a restart of the cluster.
             raise self._scheduler_gone(error) from error
         except Exception as error:
             raise task_failure(function, item, error) from error
@@ -149,8 +153,12 @@ class Handout:
     ) -> Outcome | None:
         """Say what a task has to do with the death of the worker it was given to."""
         loss = self._find_loss(error.last_worker.address, known)
-        if loss["reason"] == LEFT or (loss["tasks"] and key not in loss["tasks"]):
+        if loss["tasks"] and key not in loss["tasks"]:
             return None
+        if loss["reason"] == LEFT:
+            self._departures[index] += 1
+            if self._departures[index] < _MOST_DEPARTURES:
+                return None
         deaths[index] += 1 + error.allowed_failures
         if loss["reason"] == "memory":
             return Outcome(index, None, loss["rss"], 0.0, over_limit(task, loss["rss"], loss["limit"]))
@@ -217,6 +225,6 @@ class Handout:
 
     def _scheduler_gone(self, reason: object) -> WorkersUnavailableError:
         return WorkersUnavailableError(
-            "the scheduler is gone", str(self._client.scheduler.address), str(reason)[:200],
-            hint="run the same command again; finished parts are kept",
+            "the scheduler is gone, or somebody has restarted its cluster", str(self._client.scheduler.address),
+            str(reason)[:200], hint="run the same command again; finished parts are kept",
         )  # fmt: skip

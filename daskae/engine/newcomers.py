@@ -1,7 +1,7 @@
 """Workers that come while a run is under way are looked at, too; one that does not see the files is sent away."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from distributed import WorkerPlugin
@@ -58,8 +58,7 @@ def watch_newcomers(client: Any, needs: Needs, emit: Emit) -> Iterator[None]:
         try:
             yield
         finally:
-            try:
+            # Where the scheduler is gone the plugin is, too.
+            with suppress(OSError, TimeoutError, ValueError, RuntimeError):
                 if client.status == "running":
                     client.unregister_worker_plugin(plugin.name)
-            except (OSError, TimeoutError, ValueError, RuntimeError):
-                return  # the scheduler is gone, and the plugin with it

@@ -5,6 +5,7 @@ better part of a second to be there. Later, when there are threads that a fork w
 server (:mod:`daskae.engine.forks`), or as new interpreters where there is none.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -44,7 +45,7 @@ class WorkerPool:
     def __init__(self, count: int, method: str) -> None:
         self.count = count
         self._forked = method == "fork"
-        self._others = set(multiprocessing.active_children())
+        self._mine: set[BaseProcess] = set()
         self._executor = ProcessPoolExecutor(
             count,
             multiprocessing.get_context(method),
@@ -70,10 +71,12 @@ class WorkerPool:
         concurrent.futures.BrokenExecutor
             If one of the processes has died; the others are gone too then.
         """
-        if self._forked:
-            return self._executor.submit(function, *arguments)
-        with main_left_out():
-            return self._executor.submit(function, *arguments)
+        before = set(multiprocessing.active_children())
+        try:
+            with contextlib.nullcontext() if self._forked else main_left_out():
+                return self._executor.submit(function, *arguments)
+        finally:
+            self._mine |= set(multiprocessing.active_children()) - before
 
     def kill_stopped(self) -> None:
         """Kill processes that somebody has stopped and not let go on; the pool is broken then."""
@@ -95,7 +98,7 @@ class WorkerPool:
             child.join(_END_SECONDS)
 
     def _children(self) -> set[BaseProcess]:
-        return set(multiprocessing.active_children()) - self._others
+        return set(multiprocessing.active_children()) & self._mine
 
 
 def fork_pool(count: int) -> WorkerPool | None:

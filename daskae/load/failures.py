@@ -28,3 +28,8 @@ def translated(target: str) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         what, hint = _REASONS.get(getattr(error, "errno", None) or 0, _UNKNOWN)
         raise LoadError(what, where=target, got=str(error), hint=hint) from error
+
+
+def plain_message(error: object) -> str:
+    """Return what a database says of an error, without the values of the row that PostgreSQL tells beside it."""
+    return getattr(getattr(error, "diag", None), "message_primary", None) or str(error)

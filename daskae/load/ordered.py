@@ -53,7 +53,8 @@ def _bounds(parts: TableParts) -> list[Any] | None:
     step = max(_LEAST_STEP, _ROWS_AT_ONCE // len(parts.files))
     samples: list[Any] = []
     for path in parts.files:
-        found = _samples(path, parts, step)
+        with open_part(path, parts):  # its columns are those of the table
+            found = _samples(path, parts, step)
         if found is None:
             return None
         samples += found
@@ -86,9 +87,14 @@ class _Cursor:
     def __init__(self, path: Path, parts: TableParts) -> None:
         self._path, self._parts = path, parts
         self._batch, self._row = 0, 0
+        self._done = False
+        self._next: Any = None
+        """The key of the next row, where it is known."""
 
     def before(self, bound: Any) -> list[pa.RecordBatch]:
         """Take the next rows whose keys are below a bound, all where there is none."""
+        if self._done or (bound is not None and self._next is not None and self._next >= bound):
+            return []
         found = []
         with open_part(self._path, self._parts) as reader:
             while self._batch < reader.num_record_batches:
@@ -98,9 +104,11 @@ class _Cursor:
                 # A copy: of all parts together the pages would be many.
                 found.append(batch.take(to_array(np.arange(end))))
                 if end < batch.num_rows:
-                    self._row += end
+                    self._row, self._next = self._row + end, batch.column(self._parts.keys[0])[end].as_py()
                     break
                 self._batch, self._row = self._batch + 1, 0
+            else:
+                self._done = True
         return [batch for batch in found if batch.num_rows]
 
 

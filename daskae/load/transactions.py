@@ -132,7 +132,7 @@ def open_transaction(
                 except (OSError, pa.ArrowException) as error:  # of a file, say, which is not the database's fault
                     raise _OfTheBodyError(error) from error
         except _OfTheBodyError as undone:
-            raise undone.error from None
+            raise undone.error from undone.error.__cause__
 
     return run()
 

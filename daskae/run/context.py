@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,8 +157,9 @@ class RunContext:
         if deadline is not None:
             LOGGER.info("%s", describe_deadline(deadline))
             engine.deadline = deadline
-        # The engine outside: its end is not to be cut short.
-        with engine, left_by(deadline):
+        # Its start is limited too; its end is not to be cut short.
+        with ExitStack() as stack, left_by(deadline):
+            stack.enter_context(engine)
             self.engine_name = engine.name
             listeners = self.listeners
             if (show := engine.show()) is not None:

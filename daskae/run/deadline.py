@@ -87,11 +87,13 @@ def left_by(deadline: Deadline | None) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, leave)
     signal.setitimer(signal.ITIMER_REAL, max(0.001, deadline.leave - time.monotonic()))
     try:
-        yield
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except _TimeIsOver:
         raise deadline.over() from None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 

@@ -50,7 +50,8 @@ def present(work: Path, timeout: float, *, alone: bool = False) -> Iterator[None
             if time.monotonic() >= deadline:
                 raise TargetBusyError(
                     f"the work directory is in use; waited {timeout:g} s", str(work),
-                    "runs of the job" if alone else "a purge", hint="run the same command again when they have ended",
+                    "runs of the job" if alone else "a purge, or the end of another run",
+                    hint="run the same command again when they have ended",
                 )  # fmt: skip
             time.sleep(_POLL_SECONDS)
         yield

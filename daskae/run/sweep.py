@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from daskae.errors import TargetBusyError
+from daskae.errors import TargetBusyError, WorkDirError
 from daskae.exchange import MANIFEST
 from daskae.faults import crash_point
 from daskae.run.context import RunContext
@@ -33,7 +33,7 @@ def sweep(context: RunContext) -> None:
     have left it. What was used within the last hour is left for who still reads accepted rows of a run. Failures are of
     no consequence: the next run tries again.
     """
-    with suppress(TargetBusyError), present(context.work, 0.0, alone=True):
+    with suppress(TargetBusyError, WorkDirError), present(context.work, 0.0, alone=True):
         for folder in context.work.glob("runs/*/fresh"):  # of fresh runs that were killed
             shutil.rmtree(folder, ignore_errors=True)
         if not context.settings.fresh:

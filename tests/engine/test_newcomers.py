@@ -33,6 +33,7 @@ def wait_for(item: tuple[int, Path]) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes mount namespaces")
 def test_a_worker_without_the_work_directory_is_sent_away(tmp_path: Path) -> None:
     work, events = tmp_path / "work", list[Event]()

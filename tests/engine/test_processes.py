@@ -141,6 +141,7 @@ def test_a_stopped_process_beside_a_dead_one_holds_nothing_up() -> None:
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() == "stopped" for pid in family)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_while_idle_is_ended_too() -> None:
     with start_pool(1) as pool:
         assert pool.submit(len, "task").result(timeout=60) == 4

@@ -16,8 +16,6 @@ from daskae.load.ordered import read_in_order
 
 from .building import write_parts
 
-KEYS = st.one_of(st.lists(st.text(max_size=3)), st.lists(st.integers(-5, 5)))
-
 
 def part(folder: Path, keys: list[Any], kind: pa.DataType) -> TableParts:
     table = pa.table({"id": pa.array(keys, kind), "n": pa.array(range(len(keys)), pa.int64())})
@@ -37,15 +35,26 @@ def read(parts: TableParts, max_rows: int = 7) -> list[Any]:
     return [key for batch in batches for key in batch["id"].to_pylist()]
 
 
-@given(parts=st.one_of(st.lists(st.lists(st.text("aAé𝄞\ue000", max_size=3)), min_size=1, max_size=5),
-                       st.lists(st.lists(st.integers(-5, 5)), min_size=1, max_size=5)))  # fmt: skip
+PARTS = st.one_of(
+    st.lists(st.lists(st.text("aAé𝄞\ue000", max_size=2), max_size=12), min_size=2, max_size=5),
+    st.lists(st.lists(st.integers(-5, 5), max_size=12), min_size=2, max_size=5),
+)
+
+
+@given(parts=PARTS)
 def test_ordered_parts_come_out_in_order(parts: list[list[Any]]) -> None:
+    """In pieces of a few rows, so that equal keys meet the bounds between them, in several parts and batches."""
     kind = pa.string() if any(isinstance(key, str) for some in parts for key in some) else pa.int64()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as small:
+        small.setattr(ordered, "_ROWS_AT_ONCE", 3)
+        small.setattr(ordered, "_LEAST_STEP", 1)
         table = gather(Path(folder), [sorted(some, key=_bytes) for some in parts], kind)
-        found = read(table)
-    everything = [key for some in parts for key in some]
-    assert found == sorted(everything, key=_bytes) or len(parts) == 1
+        batches = list(read_in_order(table, 7))
+    assert all(0 < batch.num_rows <= 7 for batch in batches)
+    found = [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
+    assert [key for key, _ in found] == sorted((key for some in parts for key in some), key=_bytes)
+    told = sorted((key, n) for some in parts for n, key in enumerate(sorted(some, key=_bytes)))
+    assert sorted(found) == told
 
 
 def _bytes(key: Any) -> Any:

@@ -72,3 +72,17 @@ def test_the_server_looks_whether_its_client_is_there(postgresql: Database, tmp_
 
 def _publish(url: str, load: Load) -> None:
     open_sink(url).publish(load)
+
+
+def test_a_constraint_is_named_without_the_values_of_a_row(postgresql: Database, tmp_path: Path) -> None:
+    """The server tells them in a line of its own; they may name a person."""
+    postgresql.sink().publish(build_load(tmp_path, A, shop("north")))
+    postgresql.run(
+        "CREATE UNIQUE INDEX one_customer ON customer_metrics (customer_id)",
+        "CREATE TABLE notes (customer_id TEXT REFERENCES customer_metrics (customer_id))",
+        "INSERT INTO notes VALUES ('C2')",
+    )
+    with pytest.raises(LoadError, match="violates foreign key constraint") as raised:
+        postgresql.sink().publish(build_load(tmp_path / "second", B, shop("south", 1)))
+    (message,) = (row[0] for row in postgresql.query("SELECT message FROM _daskae_loads WHERE status = 'failed'"))
+    assert "C2" not in f"{raised.value}{message}"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import sqlalchemy as sa
 
 from daskae.config import load_settings
 from daskae.errors import LoadError, SettingsError, WorkDirError
@@ -55,16 +54,3 @@ def test_a_wait_without_an_end_is_refused(seconds: str, tmp_path: Path) -> None:
     path.write_text(f"[load]\ntimeout_seconds = {seconds}\n")
     with pytest.raises(SettingsError, match="timeout_seconds"):
         load_settings({"inputs": ["in"], "to": "out/"}, path)
-
-
-def test_foreign_keys_that_are_broken_already_are_left_alone(sqlite: Database, tmp_path: Path) -> None:
-    sqlite.sink().publish(build_load(tmp_path, A, shop("north")))
-    with sqlite.connect() as connection:
-        for statement in (
-            "CREATE TABLE parents (id INTEGER PRIMARY KEY)",
-            "CREATE TABLE children (parent INTEGER REFERENCES parents)",
-            "INSERT INTO children VALUES (7)",
-        ):
-            connection.execute(sa.text(statement))
-    sqlite.sink().publish(build_load(tmp_path / "two", B, shop("south")))
-    assert sqlite.query("SELECT parent FROM children") == [(7,)]

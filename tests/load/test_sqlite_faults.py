@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,29 @@ def test_killed_in_the_very_first_publish(point: str, path: Path, tmp_path: Path
     assert [file.name for file in path.parent.iterdir() if file.is_file()] == [path.name]
 
 
+def test_logs_of_a_database_that_was_removed_are_not_taken_for_the_new_ones(path: Path, tmp_path: Path) -> None:
+    sink = open_sink(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as holder:
+        holder.execute("PRAGMA journal_mode = WAL")
+        holder.execute("CREATE TABLE theirs (x)")
+        holder.executemany("INSERT INTO theirs VALUES (?)", [(n,) for n in range(5000)])
+        holder.commit()
+        assert path.with_name("metrics.db-wal").stat().st_size
+        path.unlink()  # and the log is forgotten
+        sink.publish(build_load(tmp_path, A, shop("north", 500)))
+        assert query(path, "SELECT count(*) FROM customer_metrics") == [(500,)]
+        assert query(path, "PRAGMA integrity_check") == [("ok",)]
+        assert "theirs" not in str(query(path, "SELECT name FROM sqlite_master"))
+
+
+def test_a_first_load_that_fails_leaves_no_database(path: Path, tmp_path: Path) -> None:
+    keys, table = shop("north", 3)["customer_metrics"]
+    twice = build_load(tmp_path, A, {"customer_metrics": (keys, table.take([0, 1, 1]))})
+    with pytest.raises(LoadError, match="more than once"):
+        open_sink(f"sqlite:///{path}").publish(twice)
+    assert not [file for file in path.parent.iterdir() if file.is_file() and file.name.startswith("metrics")]
+
+
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[object]:
     """Let another program act while rows are on their way; returns what came of it."""
     found: list[object] = []
@@ -86,17 +109,47 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> lis
     return found
 
 
+@pytest.fixture
+def reader(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[sqlite3.Connection]]:
+    """A program that opens the database while its first load is on the way, and so makes an empty file."""
+    opened: list[sqlite3.Connection] = []
+
+    def look() -> None:
+        if not opened:
+            assert not path.exists()
+            opened.append(sqlite3.connect(path, isolation_level=None))
+            assert opened[0].execute("SELECT * FROM sqlite_master").fetchall() == []
+
+    meanwhile(monkeypatch, look)
+    yield opened
+    for connection in opened:
+        connection.close()
+
+
 def test_a_reader_who_was_there_first_sees_the_first_load(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reader: list[sqlite3.Connection], path: Path, tmp_path: Path
 ) -> None:
     load = build_load(tmp_path, A, shop("north"))
-    with closing(sqlite3.connect(path)) as reader:
-        looked = meanwhile(monkeypatch, lambda: reader.execute("SELECT * FROM sqlite_master").fetchall())
-        open_sink(f"sqlite:///{path}").publish(load)
-        assert [] in looked
-        assert reader.execute("SELECT count(*) FROM customer_metrics").fetchall() == [(3,)]
+    open_sink(f"sqlite:///{path}").publish(load)
+    assert reader[0].execute("SELECT count(*) FROM customer_metrics").fetchall() == [(3,)]
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
     assert open_sink(f"sqlite:///{path}").publish(load).already_published
+
+
+def test_a_reader_who_keeps_the_empty_file_locked_is_waited_for_and_named(
+    reader: list[sqlite3.Connection], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(name: str) -> None:
+        if name == "sqlite.built":
+            reader[0].execute("BEGIN EXCLUSIVE")
+
+    monkeypatch.setattr("daskae.load.sql.sqlite.newfile.crash_point", lock)
+    load = build_load(tmp_path, A, shop("north"))
+    with pytest.raises(TargetBusyError, match=r"another program (.*) the database; waited 0\.2 s"):
+        open_sink(f"sqlite:///{path}", timeout=0.2).publish(load)
+    reader[0].execute("ROLLBACK")
+    monkeypatch.undo()
+    assert not open_sink(f"sqlite:///{path}").publish(load).already_published
 
 
 def test_what_another_program_made_meanwhile_stays(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

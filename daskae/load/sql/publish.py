@@ -66,10 +66,10 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
             entry = replace(entry, tables=rows, changes=counts, started_at=started_at, message=message)
             write_ledger(session, entries, [*before, entry])
             crash_point(f"{session.dialect.name}.uncommitted")
-    except sa.exc.IntegrityError as error:
+    except sa.exc.IntegrityError:
         for one in staged:
             if one.way == "copy" and (keys := find_repeated_keys(session, one.table, one.parts)):
-                raise repeated_error(one.parts, keys) from error
+                raise repeated_error(one.parts, keys) from None
         raise
     return Published(entry, tuple(verdicts), tuple(found for one in moved for found in one.rejected))
 

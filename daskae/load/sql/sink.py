@@ -22,7 +22,7 @@ from daskae.errors import DaskaeError, LoadError, TargetBusyError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt
 from daskae.load.checks import check_load
-from daskae.load.failures import mask_secrets
+from daskae.load.failures import mask_secrets, plain_message
 from daskae.load.ledger import Entry, find_held, iso_text, rewritten_since
 from daskae.load.purged import Purged
 from daskae.load.shape import Change, TableChange
@@ -141,7 +141,7 @@ class SqlSink:
         """Leave no rows behind and note the failure, as far as the connection still allows it."""
         drop_stages_if_possible(session)
         if isinstance(error, Exception) and not isinstance(error, TargetBusyError):
-            message = error.what if isinstance(error, DaskaeError) else str(getattr(error, "orig", error))
+            message = error.what if isinstance(error, DaskaeError) else plain_message(getattr(error, "orig", error))
             with suppress(sa.exc.DBAPIError, sa.exc.InvalidRequestError):
                 record_failure(session, load, started_at, mask_secrets(message))
 

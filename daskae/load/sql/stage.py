@@ -136,8 +136,8 @@ def _stage_target(session: Session, load: Load, parts: TableParts, name: str) ->
     rows, nulls = fill_table(session, stage, load, parts, metadata_values(session.dialect, load))
     try:
         run_statements(session, plan_key_index(session.dialect, None, stage, key_columns(parts, load), of=parts.name))
-    except sa.exc.IntegrityError as error:
-        raise repeated_error(parts, find_repeated_keys(session, stage, parts)) from error
+    except sa.exc.IntegrityError:
+        raise repeated_error(parts, find_repeated_keys(session, stage, parts)) from None
     return Staged(parts, stage, rows, (nulls,) if nulls is not None else (), way="adopt")
 
 

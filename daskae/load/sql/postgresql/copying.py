@@ -6,9 +6,9 @@ where each column has the very type that daskae declares, as CSV otherwise.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -146,8 +146,9 @@ def _send(
             with cursor.copy(statement) as copy:
                 copy.write(form.header)
                 blocks = (form.encode(complete(plain_columns(batch, name), place)) for place, batch in source)
-                for block in _ahead(blocks):
-                    copy.write(block)
+                with closing(_ahead(blocks)) as ahead:  # nothing reads on when this fails
+                    for block in ahead:
+                        copy.write(block)
                 copy.write(form.trailer)
             return cursor.rowcount
     except BaseException:
@@ -155,7 +156,7 @@ def _send(
         raise
 
 
-def _ahead(items: Iterator[memoryview]) -> Iterator[memoryview]:
+def _ahead(items: Iterator[memoryview]) -> Generator[memoryview]:
     """Make the next item while the server takes this one."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)

@@ -8,8 +8,9 @@ import psycopg
 import sqlalchemy as sa
 
 from daskae.errors import LoadError, TargetBusyError
-from daskae.load.failures import mask_secrets, translated
+from daskae.load.failures import mask_secrets, plain_message, translated
 
+_CONSTRAINT = "23"
 _BUSY = {
     "55P03": "another program holds a table of the target",
     "40P01": "another program and this load waited for each other",
@@ -27,7 +28,7 @@ _REASONS = {
     "25006": ("the database takes no writes", "take the primary server, or another target"),
     "22021": ("a text holds a NUL or a character that the database cannot store", "mend the text, or write to Parquet"),
     "22003": ("a number is too large for its column", "look at the value, or take another type"),
-    "23": ("a rule of the database refuses the rows", "look at its constraints, indexes and triggers"),
+    _CONSTRAINT: ("a rule of the database refuses the rows", "look at its constraints, indexes and triggers"),
 }
 _SAID = {
     "28P01": "password authentication failed|no password supplied",
@@ -65,7 +66,7 @@ def is_lost(error: BaseException | None) -> bool:
 
 def _load_error(error: BaseException | None, target: str, password: str, timeout: float) -> LoadError:
     state = sql_state(error)
-    message = mask_secrets(str(error)).strip()
+    message = mask_secrets(plain_message(error) if state.startswith(_CONSTRAINT) else str(error)).strip()
     if password:
         message = message.replace(password, "***")
     if state in _BUSY:

@@ -7,8 +7,6 @@ import sqlalchemy as sa
 from daskae.errors import LoadError
 from daskae.load.sql.dialect import STAGE_PREFIX, Existing, FoundColumn
 
-_REFERRING = """SELECT count(*) FROM sqlite_master AS other, pragma_foreign_key_list(other.name) AS key
-    WHERE other.type = 'table' AND key."table" = ? COLLATE NOCASE"""
 _LISTS_TABLES = (3, 37)  # since this version SQLite says which tables are strict; before, there are none
 
 
@@ -41,8 +39,7 @@ def find_table(connection: sa.Connection, name: str) -> Existing | None:
         row_number = bool(row.pk) and row.type.upper() == "INTEGER"
         required = bool(row.needed) and row.dflt_value is None and not row_number
         columns.append(FoundColumn(row.name, row.type, required, bool(row.hidden)))
-    referenced = bool(connection.exec_driver_sql(_REFERRING, (found.name,)).scalar_one())
-    return Existing(found.name, tuple(columns), _why_fixed(connection, found.name), referenced)
+    return Existing(found.name, tuple(columns), _why_fixed(connection, found.name))
 
 
 def _why_fixed(connection: sa.Connection, name: str) -> str:

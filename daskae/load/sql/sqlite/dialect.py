@@ -59,7 +59,7 @@ class SqliteDialect(FileDialect):
         """Hold the lock file; a database that is not there yet appears at the end."""
         with (
             self.locked(),
-            appearing(self._path) as place,
+            appearing(self._path, self.timeout) as place,
             connect(place, self.timeout, create=True, log=place == self._path) as connection,
         ):
             yield Session(self, connection, None)

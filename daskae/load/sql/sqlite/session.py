@@ -39,7 +39,6 @@ def connect(path: Path, timeout: float, create: bool = False, log: bool = True) 
             if create and log and connection.exec_driver_sql("PRAGMA page_count").scalar_one() == 0:
                 begin_log(driver(connection))
             connection.exec_driver_sql("PRAGMA synchronous = FULL")
-            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
             connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
             yield connection
     finally:
