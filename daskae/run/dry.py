@@ -138,7 +138,7 @@ def _change_lines(changes: Sequence[TableChange]) -> list[str]:
         lines += [f"                {note}" for note in change.notes if note != "is made"]
     statements = [statement for change in changes for statement in change.statements]
     if statements:
-        lines += ["", "-- statements that would be run, in the transaction that publishes", *_with_ends(statements)]
+        lines += ["", "-- statements that would be run, or others that end in the same tables", *_with_ends(statements)]
     return lines
 
 
