@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -375,15 +376,16 @@ def test_a_file_with_a_header_alone(here: Path) -> None:
 def test_signals_end_the_run_and_keep_what_is_done(number: signal.Signals, code: int, here: Path) -> None:
     (here / "orders.csv").write_bytes(orders_csv(2_000))
     argv = ["orders.csv", "--block-size", "512", "--workers", "1", "--json", "--quiet"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASKAE_STOP_AT": "exchange.after_commit"}
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.customer_metrics", *argv],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     deadline = time.monotonic() + 180
-    while not list(here.glob(".daskae/maps/*/*/manifest.json")) and time.monotonic() < deadline:
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     _, error = process.communicate(timeout=180)
     assert process.returncode == code
     assert "run the same command again" in error
