@@ -45,6 +45,7 @@ def run_at(job: Job, clock: str) -> dict[str, object]:
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="there is no faketime command (Debian: faketime)")
 def test_a_clock_that_jumps_between_runs(calm: Calm, job: Job) -> None:
     ids = set()

@@ -200,7 +200,10 @@ def test_changed_rules_are_not_served_from_memory(orders: Path, tmp_path: Path) 
     assert_same(after, run(orders, tmp_path / "fresh", rules=rules, block_size=2000))
 
 
-@pytest.mark.parametrize("metrics", [{"churn_days": 3}, {"margin": "0.5"}, {"lifespan_months": 7}], ids=str)
+MORE = [pytest.param(one, marks=pytest.mark.slow) for one in ({"margin": "0.5"}, {"lifespan_months": 7})]
+
+
+@pytest.mark.parametrize("metrics", [{"churn_days": 3}, *MORE], ids=str)
 def test_changed_definitions_reuse_the_rows(metrics: dict[str, Any], orders: Path, tmp_path: Path) -> None:
     before = start(orders, tmp_path)
     after = start(orders, tmp_path, definitions=metrics)

@@ -58,7 +58,7 @@ def test_a_hundred_times_the_limit(tmp_path: Path) -> None:
     assert done.document["mended"] == []
 
 
-@pytest.mark.parametrize("engine", ["processes", pytest.param("local", marks=pytest.mark.dask)])
+@pytest.mark.parametrize("engine", ["processes", pytest.param("local", marks=[pytest.mark.dask, pytest.mark.slow])])
 def test_worker_processes_keep_below_their_limit(engine: str, tmp_path: Path) -> None:
     inputs = write_small(tmp_path / "in", 200_000)
     config = write_settings(tmp_path / "rules.toml", EXACT_DUPLICATE, REPEATED_ORDER)

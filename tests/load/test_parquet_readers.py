@@ -86,7 +86,7 @@ def reader(place: str, way: str) -> Iterator["SimpleQueue[str]"]:
 
 
 @pytest.mark.parametrize("columns", [(), ("part",)], ids=["plain", "folders"])
-@pytest.mark.parametrize("way", ["duckdb", "polars"])
+@pytest.mark.parametrize("way", ["duckdb", pytest.param("polars", marks=pytest.mark.slow)])
 def test_a_reader_sees_the_old_load_or_the_new_one(way: str, columns: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip(way)
     loads = prepared(tmp_path, columns)

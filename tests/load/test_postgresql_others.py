@@ -49,6 +49,7 @@ def test_staging_of_another_role_is_in_nobodys_way(postgresql: Database, tmp_pat
     assert not left & postgresql.names()
 
 
+@pytest.mark.slow
 def test_the_server_looks_whether_its_client_is_there(postgresql: Database, tmp_path: Path) -> None:
     """A driver that is killed in the middle of a long statement holds its lock for seconds, not for hours."""
     postgresql.sink().publish(build_load(tmp_path, A, shop("north")))

@@ -117,6 +117,7 @@ def test_no_cut_shows_and_nothing_is_lost(header: bytes, rows: list[bytes], bloc
         assert len(whole.quarantine) == rows_of.rejected
 
 
+@pytest.mark.slow
 @given(rows=records(ROWS), cut=st.integers(0, 14))
 @whole_runs(4)
 def test_no_file_split_shows(rows: list[bytes], cut: int) -> None:
@@ -360,7 +361,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("cluster", ["inline", pytest.param("local", marks=pytest.mark.dask)])
+@pytest.mark.parametrize("cluster", ["inline", pytest.param("local", marks=[pytest.mark.dask, pytest.mark.slow])])
 def test_a_script_of_ones_own(orders: list[Path], tmp_path: Path, cluster: str) -> None:
     script = tmp_path / "mine.py"
     script.write_text(OWN_SCRIPT)
