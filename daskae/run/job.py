@@ -40,8 +40,6 @@ from daskae.summary import RunSummary
 from daskae.transform.steps import Step
 from daskae.validate.custom import CustomRule
 
-_SWEEP_SECONDS = 60.0
-"""How long another run may take to sweep the work directory."""
 _ATTEMPTS = 3
 
 
@@ -189,7 +187,7 @@ def _open_records(context: RunContext, stack: ExitStack) -> None:
             error.strerror or str(error),
             hint="set --work-dir",
         ) from error
-    stack.enter_context(present(context.work, max(_SWEEP_SECONDS, context.settings.load.timeout_seconds)))
+    stack.enter_context(present(context.work, context.settings.load.timeout_seconds))
     write_record(context)
     stack.enter_context(attach_log_file(context.run_dir / "run.log"))
     events = stack.enter_context(EventLog(context.run_dir / "events.jsonl"))
