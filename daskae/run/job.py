@@ -33,7 +33,7 @@ from daskae.run.plan import Plan
 from daskae.run.presence import present
 from daskae.run.record import write_record
 from daskae.run.report import summarize_failure, write_manifest
-from daskae.run.sweep import sweep
+from daskae.run.sweep import mark_used, sweep
 from daskae.run.workdir import explained, make_private
 from daskae.stages.accepted import AcceptedRows, empty_table, read_accepted
 from daskae.summary import RunSummary
@@ -228,7 +228,9 @@ def _run_repairing(context: RunContext, known: list[Plan]) -> RunSummary:
         plan = plan_run(context)
         known.append(plan)
         try:
-            return run_plan(plan, context)
+            summary = run_plan(plan, context)
+            mark_used(context)
+            return summary
         except ExchangeError as error:
             if attempt + 1 == _ATTEMPTS:
                 raise

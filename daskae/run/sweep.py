@@ -29,9 +29,9 @@ class _Entry:
 def sweep(context: RunContext) -> None:
     """Remove outputs of partitions and steps that are too old, then the least used until the rest is small enough.
 
-    Nothing is removed while another run is in the work directory: it marks what it uses at its end only. This run must
-    have left it. What was used within the last hour is left for who still reads accepted rows of a run. Failures are of
-    no consequence: the next run tries again.
+    Nothing is removed while another run is in the work directory: it does :func:`mark_used` at its end only. This run
+    must have left it. What was used within the last hour is left for who still reads accepted rows of a run. Failures
+    are of no consequence: the next run tries again.
     """
     with suppress(TargetBusyError, WorkDirError), present(context.work, 0.0, alone=True):
         for folder in context.work.glob("runs/*/fresh"):  # of fresh runs that were killed
@@ -40,8 +40,10 @@ def sweep(context: RunContext) -> None:
             _remove_unused(context)
 
 
-def _remove_unused(context: RunContext) -> None:
-    now = time.time()
+def mark_used(context: RunContext) -> None:
+    """Mark what this run used as used now, before it leaves the work directory."""
+    if context.settings.fresh:
+        return
     parts = Layout.load(context.accepted.layout_path).parts if context.accepted is not None else ()
     for part in parts:
         with suppress(OSError):
@@ -50,6 +52,10 @@ def _remove_unused(context: RunContext) -> None:
         for path in table.files:
             with suppress(OSError):
                 os.utime(path.parent / MANIFEST)
+
+
+def _remove_unused(context: RunContext) -> None:
+    now = time.time()
     entries = sorted(_entries(context.work), key=lambda entry: entry.used)
     total = sum(entry.nbytes for entry in entries)
     for entry in entries:

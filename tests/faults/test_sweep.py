@@ -72,6 +72,8 @@ def test_nothing_goes_while_another_run_is_there(job: Job) -> None:
     argv = [*other.argv]
     argv[argv.index("--to") + 1] = f"{job.folder}/elsewhere/"
     assert Child(argv, job.folder / "other.json", SMALL).wait() == 0
+    # What it used itself is marked all the same: nobody may take it for old when the slow one has ended.
+    assert [path for path in job.manifests() if time.time() - path.stat().st_mtime < 3600]
     assert go_on(slow) == 0
     again = job.finish()
     assert again["reused_partitions"] == again["partitions"]

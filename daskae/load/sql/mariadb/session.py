@@ -61,7 +61,7 @@ def transaction(connection: sa.Connection) -> Iterator[None]:
 
 @contextmanager
 def publisher_lock(connection: sa.Connection, database: str, timeout: float, target: str) -> Iterator[None]:
-    """Hold the lock of all who publish into a database; the server frees it when this session ends, however it ends.
+    """Hold the lock of all who publish into a database; the server frees it when this connection ends, however it ends.
 
     Raises
     ------

@@ -90,7 +90,7 @@ def current_schema(connection: sa.Connection, schema: str) -> str:
 
 @contextmanager
 def publisher_lock(connection: sa.Connection, schema: str, timeout: float, target: str) -> Iterator[None]:
-    """Hold the lock of all who publish into a schema; the server frees it when this session ends, however it ends.
+    """Hold the lock of all who publish into a schema; the server frees it when this connection ends, however it ends.
 
     Raises
     ------
