@@ -23,6 +23,8 @@ from daskae.read.records import Records, find_records, first_fields, header_end,
 from daskae.read.source import RangeReader, open_stream
 
 WINDOW = 8 << 20
+_RAW_WINDOW = 1 << 20
+"""Smaller, for all records of it are looked for, which takes many times its bytes for a moment."""
 _ENDLESS = 64 << 20
 """Decompressed bytes without a line end that are no order any more, whatever the settings."""
 _NOT_UTF8 = "not-utf8"
@@ -78,7 +80,7 @@ def parse_records(texts: Sequence[str], names: Sequence[str], dialect: Dialect, 
     return _batch(_Window(data, (_Piece(0, 0, None),), tuple(names)), replace(dialect, encoding="utf-8"), columns)
 
 
-def raw_batches(segment: Segment, dialect: Dialect, window: int = WINDOW) -> Iterator[tuple[int, RawRows]]:
+def raw_batches(segment: Segment, dialect: Dialect, window: int = _RAW_WINDOW) -> Iterator[tuple[int, RawRows]]:
     """Yield (records, function that gives their raw text) of each window, without parsing cells."""
     for item in _windows([segment], dialect, window):
         records = item.records or find_records(item.data, dialect, final=True)

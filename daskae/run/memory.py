@@ -165,9 +165,16 @@ class Projection:
 
 
 def expansion_of(source: Source, results: Collection[PartitionResult]) -> Expansion:
-    """See how large the input has become: all of it was read by earlier runs."""
+    """See how large the input has become: all of it was read by earlier runs.
+
+    How much text there was in compressed files is not known; it is taken for its cells, as when it is measured, and
+    what is kept of cells is no more than they are.
+    """
     text = sum(segment.nbytes * stored_to_text(segment) for segment in source.segments)
-    return Expansion(2.0, exchanged_bytes(results) / max(1, text), WINDOW)
+    kept = exchanged_bytes(results) / max(1, text)
+    if any(segment.compression for segment in source.segments):
+        return Expansion(1.0, min(kept, 1.0), WINDOW)
+    return Expansion(2.0, kept, WINDOW)
 
 
 def exchanged_bytes(results: Collection[PartitionResult]) -> int:

@@ -4,6 +4,7 @@ A step's output folder is named by a hash of everything that decides it: what it
 that matter to it. So a run that was killed goes on where it was, and a run over unchanged input runs nothing.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from daskae.aggregate.aggregation import Facts
 from daskae.aggregate.cohort import Cell, merge_cells
 from daskae.aggregate.rfm import score_cuts
 from daskae.engine.base import Engine
 from daskae.events import Stage, TaskDone, Warned
-from daskae.exchange import MANIFEST, files_are_whole, load_manifest, read_frame
+from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest, read_slots
 from daskae.faults import crash_point
 from daskae.hashing import digest_texts
 from daskae.partition import ExchangeFile, PartitionRef, PartitionResult
@@ -31,7 +33,7 @@ from daskae.run.rejects import share
 from daskae.run.transforms import tell_of_steps
 from daskae.stages.accepted import AcceptedRows
 from daskae.stages.finalize import FinalizeTask, finalize_bucket
-from daskae.stages.large import reduce_within
+from daskae.stages.large import reduce_bucket
 from daskae.stages.layout import Layout, build_layout
 from daskae.stages.map import process_partition
 from daskae.stages.quarantine import QuarantineTask, quarantine_partition, severities
@@ -41,6 +43,7 @@ from daskae.stages.split import folder_name, split_partition
 from daskae.stages.unique import UniqueTask, find_duplicates
 
 _FEWEST_BYTES = 1 << 16
+_FEWEST_ROWS = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -210,17 +213,40 @@ def _valid(folder: Path) -> dict[str, Any] | None:
 def find_repeated(plan: Plan, mapped: Mapped, engine: Engine, context: RunContext) -> list[Step]:
     """For each unique rule by key, name the rows that repeat a key."""
     steps = []
+    samples = context.settings.validation.samples
     for i, rule in enumerate(plan.spec.keyed_rules):
-        samples = context.settings.validation.samples
         identity = digest_texts("unique-2", str(i), rule.definition, mapped.identity, str(samples))
+        most_rows, passes = _rows_at_once(i, plan, mapped)
         tasks = [
             UniqueTask(i, first, last, context.steps(digest_texts(identity, str(first), str(last))), samples)
             for first, last in plan.bucket_slots
         ]
+        tasks = [replace(task, passes=passes, most_rows=most_rows) for task in tasks]
+        shared = (mapped.layout_path,)
         steps.append(
-            _run_step("unique", tasks, find_duplicates, (mapped.layout_path,), engine, context, identity, "checked")
+            _run_step("unique", tasks, find_duplicates, shared, engine, context, identity, "checked", _narrower)
         )
     return steps
+
+
+def _rows_at_once(rule: int, plan: Plan, mapped: Mapped) -> tuple[int, int]:
+    """Return how many rows a unique task may hold, and in how many passes it takes its keys so that they are no more.
+
+    A row of keys is worth as much memory in a unique task as one of the exchange in a reduce task.
+    """
+    files = [result.files[f"keys-{rule}"] for result in mapped.results if f"keys-{rule}" in result.files]
+    nbytes, rows = sum(file.nbytes for file in files), sum(file.rows for file in files)
+    most = plan.most_bucket_bytes(nbytes)
+    ratio = nbytes / plan.buckets / most
+    passes = 1 << math.ceil(math.log2(ratio)) if ratio > 1 else 1
+    return max(1, most * rows // max(1, nbytes)), passes
+
+
+def _narrower(task: UniqueTask) -> list[UniqueTask]:
+    """Take the keys in four times as many passes; none where few rows are held already."""
+    if task.most_rows < _FEWEST_ROWS:
+        return []
+    return [replace(task, passes=4 * task.passes, most_rows=task.most_rows // 4)]
 
 
 def reduce_buckets(plan: Plan, mapped: Mapped, repeated: Sequence[Step], engine: Engine, context: RunContext) -> Step:
@@ -228,14 +254,14 @@ def reduce_buckets(plan: Plan, mapped: Mapped, repeated: Sequence[Step], engine:
     files = tuple(tuple(step.files("file")) for step in repeated)
     # What decides the result beside the rows is in the spec, but as_of and the metric settings matter only later.
     definition = replace(plan.spec, as_of=None).fingerprint
-    identity = digest_texts("reduce", definition, mapped.identity, *(str(path) for paths in files for path in paths))
+    identity = digest_texts("reduce-2", definition, mapped.identity, *(str(path) for paths in files for path in paths))
     most = plan.most_bucket_bytes(exchanged_bytes(mapped.results))
     tasks = [
         ReduceTask(first, last, files, context.steps(digest_texts(identity, str(first), str(last))), most)
         for first, last in plan.bucket_slots
     ]
     shared = (plan.spec, mapped.layout_path)
-    step = _run_step("reduce", tasks, reduce_within, shared, engine, context, identity, "lines", _fewer_rows)
+    step = _run_step("reduce", tasks, reduce_bucket, shared, engine, context, identity, "lines", _fewer_rows)
     context.accepted = AcceptedRows(mapped.layout_path, tuple(step.files("late")), plan.spec, len(mapped.refs))
     return step
 
@@ -246,19 +272,26 @@ def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> 
     cells = tuple(merge_cells(manifest["cohort"] for manifest in manifests))
     last_days = [manifest["last_day"] for manifest in manifests if manifest["last_day"]]
     last = date.fromisoformat(max(last_days)) if last_days else date(1970, 1, 1)
-    pairs = [(folder, m["states"]) for folder, m in zip(reduced.folders, manifests, strict=True) if m["states"]]
+    states = [
+        tuple(folder / stem for stem in m["states"])
+        for folder, m in zip(reduced.folders, manifests, strict=True)
+        if m["states"]
+    ]
+    stems = [stem for group in states for stem in group]
     cuts = {
-        measure: score_cuts([np.load(folder / f"{stem}-{measure}.npy", mmap_mode="r") for folder, stem in pairs])
+        measure: score_cuts([np.load(f"{stem}-{measure}.npy", mmap_mode="r") for stem in stems])
         for measure in RANK_MEASURES
     }
     customers = sum(manifest["customers"] for manifest in manifests)
     facts = Facts(plan.spec.as_of or last, plan.spec.contract.scale, plan.spec.settings, customers, cuts)
     # Names of files are those of one attempt: what is made again after damage is finished again.
-    names = [str(stem) for _, stem in pairs]
-    identity = digest_texts("finalize", reduced.identity, plan.spec.fingerprint, repr(facts), *names)
+    names = [stem.name for stem in stems]
+    identity = digest_texts("finalize-2", reduced.identity, plan.spec.fingerprint, repr(facts), *names)
     tasks = [
-        FinalizeTask(folder / f"{stem}.arrow", context.steps(digest_texts(identity, str(i))))
-        for i, (folder, stem) in enumerate(pairs)
+        FinalizeTask(
+            tuple(stem.with_name(f"{stem.name}.arrow") for stem in group), context.steps(digest_texts(identity, str(i)))
+        )
+        for i, group in enumerate(states)
     ]
     step = _run_step("finalize", tasks, finalize_bucket, (plan.spec, facts), engine, context, identity, "rows")
     first_days = [date.fromisoformat(manifest["first_day"]) for manifest in manifests if manifest["first_day"]]
@@ -290,5 +323,5 @@ def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, contex
 
 
 def _parts_with_late(files: Sequence[Path]) -> set[int]:
-    frame = read_frame(files, columns=["part"])
-    return set(frame["part"].unique().to_list()) if frame.height else set()
+    tables = (table for path in files for table in read_slots(path, 0, SLOTS, ["part"]))
+    return {part for table in tables for part in pl.Series(pl.from_arrow(table["part"])).unique().to_list()}

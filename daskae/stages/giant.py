@@ -30,6 +30,7 @@ from daskae.stages.reduce import (
     Reduced,
     ReduceTask,
     coded,
+    named_in,
     named_rows,
     orders_of,
     positions_of,
@@ -52,7 +53,7 @@ def tables_of(layout: Layout, slots: Slots, columns: Sequence[str] | None = None
     for part, path in layout.paths("rows"):
         for table in read_slots(path, *slots, columns):
             yield part, table
-        checkpoint()
+            checkpoint()
 
 
 def read_some(
@@ -181,10 +182,9 @@ class Giant:
         keyed = iter(self.task.repeated)
         for rule in self.spec.global_rules:
             if rule.columns == (ALL_COLUMNS,):
-                tables = [repeated.to_arrow()] if repeated.height else []
+                marks[rule.name] = named_rows(lines, [repeated.to_arrow()] if repeated.height else [])
             else:
-                tables = [table for path in next(keyed) for table in read_slots(path, *self.slots)]
-            marks[rule.name] = named_rows(lines, tables)
+                marks[rule.name] = named_rows(lines, named_in(next(keyed), *self.slots))
         return marks
 
 

@@ -9,7 +9,7 @@ customer has to fit.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,21 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from daskae.aggregate.aggregation import CUSTOMER
-from daskae.aggregate.cohort import merge_cells
 from daskae.exchange import SLOTS
 from daskae.hashing import bucket_of, hash_text
-from daskae.stages.giant import Giant, Mask, Picked, add_steps, are_in, read_some, tables_of
+from daskae.stages.giant import Giant, Mask, Picked, are_in, read_some, tables_of
 from daskae.stages.layout import Layout
-from daskae.stages.reduce import (
-    Reduced,
-    ReduceTask,
-    TooLargeError,
-    hash_order,
-    read_lines,
-    reduce_bucket,
-    reduce_lines,
-    write_reduced,
-)
+from daskae.stages.leavings import Leavings
+from daskae.stages.reduce import Reduced, ReduceTask, TooLargeError, hash_order, read_lines, reduce_lines
 from daskae.stages.spec import Spec
 
 FINE = 1 << 16
@@ -43,47 +34,26 @@ FINE = 1 << 16
 _WIDTH = FINE // SLOTS
 
 
-def reduce_within(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, Any]:
+def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, Any]:
     """Aggregate the customers of a bucket, holding no more than ``task.most_bytes`` of exchange files at once.
 
     Returns
     -------
     dict
-        The manifest, see :func:`daskae.stages.reduce.reduce_bucket`.
+        The manifest, see :meth:`daskae.stages.leavings.Leavings.commit`.
     """
-    if not task.most_bytes:
-        return reduce_bucket(task, spec, layout_path)
     layout = Layout.load(layout_path)
-    try:
-        lines, names = read_lines(layout, task.first, task.last, task.most_bytes)
-    except TooLargeError as error:
-        most_rows = max(1, int(task.most_bytes / error.row_bytes))
-    else:
-        return write_reduced(task.folder, reduce_lines(lines, names, task, spec, layout), spec)
-    found = _Parts(task, spec, layout, most_rows).reduced()
-    return write_reduced(task.folder, merged(list(found), spec), spec)
-
-
-def merged(parts: Sequence[Reduced], spec: Spec) -> Reduced:
-    """Put together what several groups of customers leave, in the order of the groups."""
-    affected: Counter[str] = Counter()
-    shown: dict[str, list[list[Any]]] = {}
-    for part in parts:
-        affected.update(part.affected)
-        for name, places in part.shown.items():
-            shown[name] = sorted(shown.get(name, []) + places)[: spec.samples]
-    late = [part.late for part in parts if part.late.height]
-    states = [part.states for part in parts if part.states is not None]
-    return Reduced(
-        pl.concat(late) if late else pl.DataFrame(),
-        dict(affected),
-        shown,
-        sum(part.lines for part in parts),
-        sum(part.orders for part in parts),
-        pl.concat(states, rechunk=True) if states else None,
-        merge_cells(part.cells for part in parts),
-        add_steps([part.steps for part in parts]),
-    )
+    with Leavings(task.folder, spec) as leavings:
+        try:
+            lines, names = read_lines(layout, task.first, task.last, task.most_bytes)
+        except TooLargeError as error:
+            most_rows = max(1, int(task.most_bytes / error.row_bytes))
+        else:
+            leavings.add(reduce_lines(lines, names, task, spec, layout))
+            return leavings.commit()
+        for part in _Parts(task, spec, layout, most_rows).reduced():
+            leavings.add(part, most_rows)
+        return leavings.commit()
 
 
 @dataclass(frozen=True)
@@ -105,7 +75,7 @@ class _Parts:
             if rows[first:last].sum() <= self.most_rows:
                 yield self._range(base + first, base + last)
             else:
-                yield self._crowd(base + first)
+                yield from self._crowd(base + first)
 
     def _leave(self, slots: tuple[int, int], wanted: Picked | None) -> Reduced:
         task = replace(self.task, first=slots[0], last=slots[1])
@@ -117,7 +87,7 @@ class _Parts:
         whole = (first, last) == (slots[0] * _WIDTH, slots[1] * _WIDTH)
         return self._leave(slots, None if whole else partial(_are_between, first=first, last=last))
 
-    def _crowd(self, place: int) -> Reduced:
+    def _crowd(self, place: int) -> Iterator[Reduced]:
         """Reduce the customers of the narrowest range there is, which has too many lines."""
         slots = (place // _WIDTH, place // _WIDTH + 1)
         counts: Counter[str] = Counter()
@@ -127,15 +97,13 @@ class _Parts:
         ordered = pl.Series(CUSTOMER, list(counts), dtype=pl.String)
         ordered = ordered.gather(hash_order(ordered))
         rows = np.array([counts[name] for name in ordered.to_list()])
-        found = []
         for first, last in runs(rows, self.most_rows):
             group, count = ordered[first:last], int(rows[first:last].sum())
             if count > self.most_rows and not self.spec.frame_metrics:
                 shares = -(-count // self.most_rows) + 1  # one more, for shares are not quite equal
-                found.append(Giant(self.task, self.spec, self.layout, slots, group[0], shares).reduced())
+                yield Giant(self.task, self.spec, self.layout, slots, group[0], shares).reduced()
             else:
-                found.append(self._leave(slots, partial(are_in, names=group)))
-        return merged(found, self.spec)
+                yield self._leave(slots, partial(are_in, names=group))
 
 
 def runs(rows: NDArray[np.int64], most: int) -> list[tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,18 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from daskae.batch import RowNumbers
-from daskae.exchange import commit_files, read_frame, read_slots
-from daskae.partition import PartitionRef, Segment
-from daskae.read.raw import read_records
-from daskae.read.reader import raw_batches
+from daskae.budget import checkpoint
+from daskae.exchange import SLOTS, commit_files, read_slots
+from daskae.partition import PartitionRef
 from daskae.read.record_text import join_record, split_record
+from daskae.stages.late_rejects import TEXTS_AT_ONCE, LateRejects
 from daskae.stages.layout import Layout, PartLayout
 from daskae.stages.spec import Spec
 
 SAMPLES = 5
+_PLACE = ["segment", "row"]
+_GROUP_BYTES = 4 << 20
+"""Text of rows that are written at once."""
 HIDDEN = "***"
 
 QUARANTINE_COLUMNS = (
@@ -51,30 +55,88 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
     """
     task.folder.mkdir(parents=True, exist_ok=True)
     layout = Layout.load(layout_path).parts[task.part]
-    early_path = layout.path("rejects")
-    frames = [read_frame([early_path])] if early_path is not None else []
-    late = _late_rows(task, spec)
-    if late.height:
-        frames.append(_described(late, task.ref, layout, spec))
-    rows = pl.concat([frame.select(sorted(frames[0].columns)) for frame in frames])
-    segment = rows["segment"].to_numpy()
-    labels = pl.Series([item.label for item in task.ref.segments], dtype=pl.String)
+    late = LateRejects(task.part, task.ref, task.late, layout, spec)
+    name = f"rejected-{secrets.token_hex(8)}.parquet"
+    samples: dict[str, list[list[object]]] = {}
+    segments: set[int] = set()
+    rows = 0
+    with ExitStack() as stack:
+        writer = None
+        for frame in _grouped(merge_rows(_early_rejects(layout), late.frames())):
+            segments.update(frame["segment"].unique().to_list())
+            table = _finished(frame, task.ref, layout, spec)
+            arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(task.folder / name, arrow.schema, compression="zstd"))
+            writer.write_table(arrow)
+            _add_samples(samples, table)
+            rows += table.height
+        if writer is not None:
+            writer.add_key_value_metadata({PIECES: json.dumps(_pieces(task.ref, layout, sorted(segments))).encode()})
+    return commit_files(task.folder, {"file": name, "rows": rows, "samples": samples}, [name])
+
+
+def _early_rejects(layout: PartLayout) -> Iterator[pl.DataFrame]:
+    """Yield the rows that the map task rejected, in the order of the input."""
+    path = layout.path("rejects")
+    for table in read_slots(path, 0, SLOTS) if path is not None else ():
+        for first in range(0, table.num_rows, TEXTS_AT_ONCE):
+            yield pl.DataFrame(pl.from_arrow(table.slice(first, TEXTS_AT_ONCE)))
+            checkpoint()
+
+
+def merge_rows(left: Iterator[pl.DataFrame], right: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Merge two streams of rows that each rise by (segment, row); one frame of each is held."""
+    streams = [left, right]
+    held = [next(stream, None) for stream in streams]
+    while held[0] is not None and held[1] is not None:
+        bound = min(frame.select(_PLACE).row(-1) for frame in held if frame is not None)
+        ready = []
+        for i, frame in enumerate(held):
+            assert frame is not None
+            count = _rows_up_to(frame, bound)
+            ready.append(frame[:count])
+            held[i] = frame[count:] if count < frame.height else next(streams[i], None)
+        columns = sorted(ready[0].columns)
+        yield pl.concat([frame.select(columns) for frame in ready]).sort(_PLACE)
+    for frame, stream in zip(held, streams, strict=True):
+        if frame is not None:
+            yield frame
+            yield from stream
+
+
+def _rows_up_to(frame: pl.DataFrame, bound: tuple[int, int]) -> int:
+    """Count the rows whose place is not behind a bound."""
+    segment, row = bound
+    inside = (pl.col("segment") < segment) | ((pl.col("segment") == segment) & (pl.col("row") <= row))
+    return int(frame.select(inside.sum()).item())
+
+
+def _grouped(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Put small frames together, for each of them would be a row group."""
+    held: list[pl.DataFrame] = []
+    nbytes = 0
+    for frame in frames:
+        held.append(frame.select(sorted(frame.columns)))
+        nbytes += int(frame.estimated_size())
+        if nbytes >= _GROUP_BYTES:
+            yield pl.concat(held)
+            held, nbytes = [], 0
+    if held:
+        yield pl.concat(held)
+
+
+def _finished(rows: pl.DataFrame, ref: PartitionRef, layout: PartLayout, spec: Spec) -> pl.DataFrame:
+    """Name the file and the row, add the severity, and mask what is to be masked."""
+    labels = pl.Series([item.label for item in ref.segments], dtype=pl.String)
     table = rows.with_columns(
         labels.gather(rows["segment"]).alias("file"),
-        (pl.col("row") + pl.Series(np.array(layout.in_file)[segment]) + 1).alias("row_number"),
-        pl.Series("_order", np.array(layout.overall)[segment]) + pl.col("row"),
+        (pl.col("row") + pl.Series(np.array(layout.in_file)[rows["segment"].to_numpy()]) + 1).alias("row_number"),
         pl.col("reason").replace_strict(severities(spec), default="error", return_dtype=pl.String).alias("severity"),
     )
-    table = table.sort("_order")
     if spec.masks_quarantine and spec.personal:
-        table = _masked(table, task.ref, spec)
-    table = table.select(QUARANTINE_COLUMNS)
-    name = f"rejected-{secrets.token_hex(8)}.parquet"
-    pieces = {PIECES: json.dumps(_pieces(task.ref, layout, np.unique(segment).tolist())).encode()}
-    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest()).replace_schema_metadata(pieces)
-    pq.write_table(arrow, task.folder / name, compression="zstd")
-    manifest = {"file": name, "rows": table.height, "samples": _samples(table)}
-    return commit_files(task.folder, manifest, [name])
+        table = _masked(table, ref, spec)
+    return table.select(QUARANTINE_COLUMNS)
 
 
 def _masked(table: pl.DataFrame, ref: PartitionRef, spec: Spec) -> pl.DataFrame:
@@ -115,72 +177,9 @@ def _pieces(ref: PartitionRef, layout: PartLayout, segments: list[int]) -> list[
     return described
 
 
-def _samples(table: pl.DataFrame) -> dict[str, list[list[object]]]:
+def _add_samples(samples: dict[str, list[list[object]]], table: pl.DataFrame) -> None:
+    """Keep the first rows of each reason."""
     picked = table.group_by("reason", maintain_order=True).head(SAMPLES).select("reason", "file", "row_number", "raw")
-    samples: dict[str, list[list[object]]] = {}
     for reason, file, row, raw in picked.iter_rows():
-        samples.setdefault(reason, []).append([file, row, (raw or "")[:200]])
-    return samples
-
-
-def _late_rows(task: QuarantineTask, spec: Spec) -> pl.DataFrame:
-    """Rows of this partition that broke global rules, with their reasons in the rules' order."""
-    slot = task.part % 256
-    tables = [pl.DataFrame(pl.from_arrow(t)) for path in task.late for t in read_slots(path, slot, slot + 1)]
-    if not tables:
-        return pl.DataFrame()
-    late = pl.concat(tables).filter(pl.col("part") == task.part).sort("seq")
-    names = [
-        pl.when(pl.col(f"broken_{i}")).then(pl.lit(rule.name)).alias(f"n{i}")
-        for i, rule in enumerate(spec.global_rules)
-        if rule.rejects
-    ]
-    marked = late.select("seq", *names)
-    reasons = pl.concat_list(marked.columns[1:]).list.drop_nulls()
-    return marked.select("seq", reasons.alias("reasons")).with_columns(pl.col("reasons").list.first().alias("reason"))
-
-
-def _described(late: pl.DataFrame, ref: PartitionRef, layout: PartLayout, spec: Spec) -> pl.DataFrame:
-    """Read the raw text of late rejects from their source again; they were good rows when they were first read."""
-    seq = late["seq"].to_numpy().astype(np.int64)
-    starts, kept = layout.starts, layout.path("starts")
-    segment = np.searchsorted(np.array(starts), seq, side="right") - 1
-    row = seq - np.array(starts)[segment]
-    places = None if kept is None else np.split(read_frame([kept])["start"].to_numpy(), starts[1:])
-    raw: list[pl.Series] = []
-    offsets: list[pl.Series] = []
-    for index in np.unique(segment):
-        wanted = row[segment == index]
-        texts, found = (
-            _raw_rows(ref, int(index), wanted, spec)
-            if places is None
-            else _by_place(ref.segments[index], wanted, places[index], spec)
-        )
-        raw.append(texts)
-        offsets.append(found)
-    nothing = pl.lit(None, dtype=pl.String)
-    return late.drop("seq").with_columns(
-        pl.Series("segment", segment, dtype=pl.UInt32), pl.Series("row", row), pl.concat(raw).alias("raw"),
-        pl.concat(offsets).alias("byte_offset"), nothing.alias("column"), nothing.alias("value"),
-    )  # fmt: skip
-
-
-def _by_place(segment: Segment, rows: RowNumbers, starts: RowNumbers, spec: Spec) -> tuple[pl.Series, pl.Series]:
-    """Raw texts and offsets of rows of a segment whose places were kept."""
-    ends = np.append(starts[1:], segment.end)
-    return read_records(segment, spec.dialect, starts[rows].tolist(), ends[rows].tolist())
-
-
-def _raw_rows(ref: PartitionRef, index: int, rows: RowNumbers, spec: Spec) -> tuple[pl.Series, pl.Series]:
-    """Raw texts and offsets of rows of a segment, given in rising order."""
-    texts, offsets, done = [], [], 0
-    for count, raw in raw_batches(ref.segments[index], spec.dialect, spec.columns_to_read):
-        inside = rows[(rows >= done) & (rows < done + count)] - done
-        if len(inside):
-            text, place = raw(inside)
-            texts.append(text)
-            offsets.append(place)
-        done += count
-        if done > rows[-1]:
-            break
-    return pl.concat(texts), pl.concat(offsets)
+        if len(known := samples.setdefault(reason, [])) < SAMPLES:
+            known.append([file, row, (raw or "")[:200]])

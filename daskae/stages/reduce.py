@@ -1,7 +1,6 @@
 """The reduce task: all rows of a range of customers at once; states, cohort cells and late rejects out."""
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from daskae.aggregate.cohort import Cell, bucket_cells
 from daskae.aggregate.customer import RANKED, require_in_range
 from daskae.aggregate.orders import lines_to_orders
 from daskae.budget import checkpoint
-from daskae.exchange import ExchangeWriter, commit_files, read_slots
+from daskae.exchange import read_slots
 from daskae.hashing import hash_text
 from daskae.stages.late import with_late_columns
 from daskae.stages.layout import Layout
@@ -27,6 +26,7 @@ from daskae.validate.rules import ALL_COLUMNS
 CODE = "_code"
 POSITION = "_position"
 RANK_MEASURES = tuple(RANKED)
+_NAMED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,6 @@ class ReduceTask:
 
     def __str__(self) -> str:
         return f"customers of slots [{self.first}:{self.last}]"
-
-
-def reduce_bucket(task: ReduceTask, spec: Spec, layout_path: Path) -> dict[str, Any]:
-    """Aggregate the customers of a bucket.
-
-    Returns
-    -------
-    dict
-        The manifest: ``customers``, ``lines``, ``orders``, ``states`` (file), ``late`` (file or None), ``late_first``
-        and
-        ``late_affected`` (rows by global rule), ``late_samples`` (places in the input of the first exact duplicates,
-        by rule), ``cohort`` (cells, see :mod:`daskae.aggregate.cohort`),
-        ``first_day``, ``last_day``, ``steps`` (states of late look-ups, by name).
-    """
-    layout = Layout.load(layout_path)
-    lines, names = read_lines(layout, task.first, task.last)
-    return write_reduced(task.folder, reduce_lines(lines, names, task, spec, layout), spec)
 
 
 @dataclass(frozen=True)
@@ -97,22 +80,6 @@ def reduce_lines(lines: pl.DataFrame, names: pl.Series, task: ReduceTask, spec: 
     return Reduced(late, affected, shown, lines.height, orders.height, states, cells, steps)
 
 
-def write_reduced(folder: Path, found: Reduced, spec: Spec) -> dict[str, Any]:
-    """Write what a bucket's customers leave and commit it; the manifest is returned."""
-    folder.mkdir(parents=True, exist_ok=True)
-    states = found.states
-    late, firsts = _write_late(folder, found.late, spec)
-    stem, written = (None, []) if states is None else _write_states(folder, states)
-    days = (None, None) if states is None else (states["first"].dt.date().min(), states["last"].dt.date().max())
-    manifest = {
-        "late": late, "late_first": firsts, "late_affected": found.affected, "late_samples": found.shown,
-        "customers": 0 if states is None else states.height, "lines": found.lines, "orders": found.orders,
-        "states": stem, "cohort": found.cells, "first_day": days[0] and str(days[0]),
-        "last_day": days[1] and str(days[1]), "steps": found.steps,
-    }  # fmt: skip
-    return commit_files(folder, manifest, [late, *written])
-
-
 class TooLargeError(Exception):
     """A bucket has more bytes than may be held at once; ``row_bytes`` is how many a row of it takes."""
 
@@ -135,8 +102,8 @@ def read_lines(layout: Layout, first: int, last: int, most_bytes: int = 0) -> tu
             tables.append(table)
             parts.append(np.full(table.num_rows, part, np.uint32))
             nbytes, rows = nbytes + table.nbytes, rows + table.num_rows
-        if 0 < most_bytes < nbytes:
-            raise TooLargeError(nbytes / rows)
+            if 0 < most_bytes < nbytes:
+                raise TooLargeError(nbytes / rows)
         checkpoint()
     return coded(tables, parts)
 
@@ -180,8 +147,7 @@ def _mark_repeated(
             places = positions_of(lines.filter(marks[rule.name]), layout).sort().head(spec.samples)
             shown[rule.name] = [[place, None] for place in places.to_list()]
         else:
-            tables = [table for path in next(keyed) for table in read_slots(path, task.first, task.last)]
-            marks[rule.name] = named_rows(lines, tables)
+            marks[rule.name] = named_rows(lines, named_in(next(keyed), task.first, task.last))
     return marks, shown
 
 
@@ -216,28 +182,33 @@ def repeats_a_row(lines: pl.DataFrame, layout: Layout) -> pl.Series:
     return result.scatter(rows, later)
 
 
-def named_rows(lines: pl.DataFrame, tables: list[Any]) -> pl.Series:
+def named_in(paths: Sequence[Path], first: int, last: int) -> Iterator[pa.Table]:
+    """Read the rows that unique tasks name in some slots."""
+    return (table for path in paths for table in read_slots(path, first, last))
+
+
+def named_rows(lines: pl.DataFrame, tables: Iterable[pa.Table]) -> pl.Series:
     """Whether a row is named in tables of (part, seq)."""
-    if not tables:
-        return pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
     key = (pl.col("part").cast(pl.UInt64) * 2**32 + pl.col("seq")).alias("key")
-    named = pl.concat([pl.DataFrame(pl.from_arrow(table)).select(key) for table in tables]).to_series()
-    return lines.select(key.is_in(named.implode())).to_series()
+    result = pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
+    for named in _grouped(tables):
+        keys = pl.DataFrame(pl.from_arrow(named)).select(key).to_series()
+        result |= lines.select(key.is_in(keys.implode())).to_series()
+    return result
 
 
-def _write_late(folder: Path, late: pl.DataFrame, spec: Spec) -> tuple[str | None, dict[str, int]]:
-    """Write rows rejected here by partition, and count them by the first rule they broke."""
-    firsts: dict[str, int] = {}
-    seen = pl.repeat(False, late.height, dtype=pl.Boolean, eager=True)
-    for i, rule in enumerate(spec.global_rules):
-        if f"broken_{i}" in late.columns:
-            firsts[rule.name] = int((late[f"broken_{i}"] & ~seen).sum())
-            seen |= late[f"broken_{i}"]
-    with ExchangeWriter(folder, "late") as writer:
-        if late.height:
-            writer.append(late, (late["part"] % 256).cast(pl.UInt16).to_numpy())
-        file = writer.finish()
-    return file.name if file else None, firsts
+def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put small tables together."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows >= _NAMED_AT_ONCE:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables(held)
 
 
 def _number_customers(lines: pl.DataFrame, names: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
@@ -298,13 +269,3 @@ def _with_frame_metrics(states: pl.DataFrame, orders: pl.DataFrame, customers: p
     if spec.checks_repeats:
         require_repeatable(spec, frame, states[CUSTOMER], columns)
     return states.with_columns(columns)
-
-
-def _write_states(folder: Path, states: pl.DataFrame) -> tuple[str, list[str]]:
-    """Write states in customer order, and each ranked value sorted, for the order statistics; return stem and files."""
-    stem = f"states-{secrets.token_hex(8)}"
-    states.write_ipc(folder / f"{stem}.arrow")
-    for measure, value in RANKED.items():
-        values = states.select(value.alias("v")).to_series().to_numpy()
-        np.save(folder / f"{stem}-{measure}.npy", np.sort(values.astype(np.int64)), allow_pickle=False)
-    return stem, [f"{stem}.arrow", *(f"{stem}-{measure}.npy" for measure in RANKED)]

@@ -116,6 +116,16 @@ def write_often(folder: Path, nbytes: int, files: int) -> Path:
     return folder
 
 
+def write_packed(folder: Path, rows: int, day: str, orders: int) -> Path:
+    """Write one packed file of ``rows`` lines of one day, that are ``orders`` different ones, and one good line."""
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "orders.csv.gz", "wt", compresslevel=1) as file:
+        file.write("order_id,customer_id,order_date,amount,note\nGOOD,GOOD,2024-01-01,1,one\n")
+        for n in range(rows):
+            file.write(f"O{n % orders},C{n % orders % 997},{day},1.25,{'n' * 100}\n")
+    return folder
+
+
 def write_small(folder: Path, rows: int, lines: Sequence[str] = ()) -> Path:
     """Write one plain file of short orders."""
     folder.mkdir(parents=True)

@@ -12,7 +12,16 @@ from daskae.pipeline import plan_run
 from daskae.run.job import make_context
 from daskae.run.memory import measure
 from daskae.run.plan import Plan
-from tests.laws.limited import BULKY_ROW, PAGE_CACHE, memory_group, run_limited, write_bulky, write_often, write_small
+from tests.laws.limited import (
+    BULKY_ROW,
+    PAGE_CACHE,
+    memory_group,
+    run_limited,
+    write_bulky,
+    write_often,
+    write_packed,
+    write_small,
+)
 from tests.support import EXACT_DUPLICATE, REPEATED_ORDER, orders_csv, run, write_settings
 
 ALLOWED = 400_000_000
@@ -54,6 +63,21 @@ def test_a_hundred_times_the_limit(tmp_path: Path) -> None:
     with memory_group(TIGHT + PAGE_CACHE) as group:
         done = run_limited(inputs, tmp_path / "run", "--memory-limit", str(TIGHT), group=group)
     assert done.document["rows"]["read"] > 95 * TIGHT / BULKY_ROW
+    assert done.peak <= min(TIGHT, done.projected)
+    assert done.document["mended"] == []
+
+
+ALL_BAD = [("tomorrow", False), ("2024-01-05", True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("day", "repeats"), ALL_BAD, ids=["rejected at once", "rejected as duplicates"])
+def test_a_compressed_file_whose_rows_are_all_rejected(day: str, repeats: bool, tmp_path: Path) -> None:
+    """It is one partition whatever its size, a few customers have all of it, and one key has a fiftieth of it."""
+    inputs = write_packed(tmp_path / "in", 3_000_000, day, 50 if repeats else 3_000_000)
+    config = write_settings(tmp_path / "rules.toml", EXACT_DUPLICATE, REPEATED_ORDER)
+    done = run_limited(inputs, tmp_path, "--config", str(config), "--memory-limit", str(TIGHT))
+    assert done.document["rows"]["rejected"] == 3_000_000 - (50 if repeats else 0)
     assert done.peak <= min(TIGHT, done.projected)
     assert done.document["mended"] == []
 

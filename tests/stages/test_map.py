@@ -16,9 +16,10 @@ from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.read.dialect import Dialect
 from daskae.read.scan import scan_csv
 from daskae.schema import build_contract
+from daskae.stages.large import reduce_bucket
 from daskae.stages.layout import build_layout
 from daskae.stages.map import process_partition, to_units
-from daskae.stages.reduce import ReduceTask, reduce_bucket
+from daskae.stages.reduce import ReduceTask
 from daskae.stages.spec import Spec
 from daskae.validate.build import build_rules
 
