@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -37,3 +37,13 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_names(path: Path) -> None:
+    """Wait until the way to a file or folder is on the disk: its name, and the names of the folders above it.
+
+    It stops at the first folder that cannot be opened or has no such list, which nobody has made just now.
+    """
+    with suppress(OSError):
+        for folder in path.absolute().parents:
+            sync(folder)

@@ -17,7 +17,8 @@
     ├── ConservationError          exit 1   rows read != rows accepted + rows rejected
     ├── GateError                  exit 4   a rule over the whole data set refuses the publish
     └── LoadError                  exit 1   the target could not take the result
-        └── TargetBusyError        exit 75  somebody else holds the target
+        ├── TargetBusyError        exit 75  somebody else holds the target
+        └── TargetLostError        exit 75  the target does not answer any more
 
 Each error is made of five plain texts: what happened, where, what was found, what is allowed and what to do next. They
 are the constructor's arguments, so every error survives pickling between processes; passwords in them are
@@ -125,5 +126,14 @@ class LoadError(DaskaeError):
 
 class TargetBusyError(LoadError):
     """Another run holds the target; trying again later can succeed."""
+
+    exit_code = 75
+
+
+class TargetLostError(LoadError):
+    """The target does not answer, or the connection to it was lost; trying again later can succeed.
+
+    Whether a load that was being committed arrived is told by the target's ledger, to which the next attempt looks.
+    """
 
     exit_code = 75

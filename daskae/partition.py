@@ -12,8 +12,9 @@ from daskae.hashing import digest_texts
 class Segment:
     """A run of whole records of one source: a byte range of a CSV file, row groups of a Parquet file, a key range."""
 
-    path: str
-    """Where to open it: a local path, an fsspec URL or a database URL that holds no password."""
+    path: str = field(repr=False)
+    """Where to open it: a local path, an fsspec URL or a database URL that holds no password. A URL may hold a secret,
+    and libraries log what they are given, so it is not shown."""
     label: str
     """The path as a person gave it; ordered by it, shown with rejected rows."""
     kind: str

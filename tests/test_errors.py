@@ -25,6 +25,7 @@ TREE = {
     "WorkDirError": ("DaskaeError", 1),
     "LoadError": ("DaskaeError", 1),
     "TargetBusyError": ("LoadError", 75),
+    "TargetLostError": ("LoadError", 75),
 }
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DaskaeError)]
 TEXTS = ("what happened", "a place", "5", "at most 3", "try again")

@@ -27,7 +27,7 @@ class TlsSettings(Section):
 class AdaptiveSettings(Section):
     """``[cluster] adaptive``: let the number of workers follow the work."""
 
-    minimum: int = Field(1, ge=0)
+    minimum: int = Field(1, ge=1)
     maximum: int = Field(ge=1)
 
     @model_validator(mode="after")

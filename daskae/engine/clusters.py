@@ -7,7 +7,7 @@ from typing import Any
 import distributed
 
 from daskae.config import ClusterSettings
-from daskae.engine.base import KUBERNETES, LOCAL, SLURM, Needs
+from daskae.engine.base import KUBERNETES, LOCAL, SLURM, Emit, Needs
 from daskae.engine.started import Started
 from daskae.engine.watchdog import Watchdog
 from daskae.errors import WorkersUnavailableError
@@ -30,6 +30,7 @@ def connect(
     memory_limit: int | None,
     needs: Needs,
     stack: ExitStack,
+    emit: Emit,
 ) -> Connected:
     """Start or reach a cluster; what was started ends with the stack.
 
@@ -46,7 +47,7 @@ def connect(
         client = stack.enter_context(open_client(target, settings))
         wait_for_worker(client, target, settings)
         return Connected(client, max(1, sum(client.nthreads().values())))
-    started = _start(target, settings, workers, memory_limit, needs)
+    started = _start(target, settings, workers, memory_limit, needs, emit)
     stack.callback(started.cluster.close)
     client = stack.enter_context(distributed.Client(started.cluster, timeout=settings.start_timeout))
     slots = started.workers
@@ -61,12 +62,12 @@ def connect(
 
 
 def _start(
-    target: str, settings: ClusterSettings, workers: int | None, memory_limit: int | None, needs: Needs
+    target: str, settings: ClusterSettings, workers: int | None, memory_limit: int | None, needs: Needs, emit: Emit
 ) -> Started:
     if target == SLURM:
         from daskae.engine.slurm import start_slurm
 
-        return start_slurm(settings, workers, needs)
+        return start_slurm(settings, workers, needs, emit)
     if target == KUBERNETES:
         from daskae.engine.kubernetes import start_kubernetes
 

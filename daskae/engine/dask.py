@@ -91,7 +91,9 @@ class DaskEngine:
             stack.enter_context(dask.config.set(dask_settings(self._settings)))
             if self._target == LOCAL:
                 stack.enter_context(main_left_out())
-            connected = connect(self._target, self._settings, self._workers, self._memory_limit, self._needs, stack)
+            connected = connect(
+                self._target, self._settings, self._workers, self._memory_limit, self._needs, stack, self._emit
+            )
             self._client, self.slots = connected.client, connected.slots
             self.shares_memory = max(self._client.nthreads().values(), default=1) > 1
             probe_workers(self._client, self._needs)

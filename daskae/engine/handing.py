@@ -28,6 +28,8 @@ _IN_FLIGHT = 3
 _LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 30.0
 """How long a scheduler may be silent."""
+_FETCH_SECONDS = 10.0
+"""How long to wait for a result before looking whether its worker is still there."""
 _POST_MORTEM_SECONDS = 2.0
 """How long to wait for the reason of a worker's death."""
 _MOST_DEPARTURES = 10
@@ -132,8 +134,7 @@ class Handout:
         """Return a finished future's outcome, None to hand it out once more, or raise its error in our form."""
         task = f"{function.__name__} {item}"
         try:
-            outcome: Outcome = future.result()
-            return outcome
+            return self._fetch(future)
         except DaskaeError:
             raise
         except distributed.scheduler.NoWorkerError as error:
@@ -147,6 +148,20 @@ class Handout:
             raise self._scheduler_gone(error) from error
         except Exception as error:
             raise task_failure(function, item, error) from error
+
+    def _fetch(self, future: Any) -> Outcome | None:
+        """Return what a task that has ended returned; None where that was lost with its worker."""
+        while True:
+            try:
+                outcome: Outcome = future.result(timeout=_FETCH_SECONDS)
+                return outcome
+            except TimeoutError:
+                if future.status == "error":
+                    raise future.exception() from None
+                if future.status != "finished":
+                    # The scheduler would run it again by itself, while nobody looks whether there are workers.
+                    return None
+                self._look(_LOOK_SECONDS)
 
     def _post_mortem(
         self, error: Any, key: str, index: int, known: int, task: str, deaths: Counter[int], tries: int

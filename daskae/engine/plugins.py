@@ -107,8 +107,8 @@ class ClusterWatch(SchedulerPlugin):  # type: ignore[misc]
         self._count += 1
         loss = {
             "number": self._count, "worker": worker, "tasks": sorted(running), "since": since,
-            "reason": LEFT if not died or _said_goodbye(scheduler, worker, since)
-            else "silent" if stimulus_id.startswith(_DYING[1]) else "died",
+            "reason": "silent" if stimulus_id.startswith(_DYING[1]) or _was_silent(scheduler, worker, since)
+            else LEFT if not died or _said_goodbye(scheduler, worker, since) else "died",
             "rss": int(state.metrics.get("memory", 0)) if state else 0,
             "limit": int(state.memory_limit or 0) if state else 0, "at": time.monotonic(),
         }  # fmt: skip
@@ -164,6 +164,15 @@ def _came(scheduler: Any, worker: str) -> float:
     """When the worker that is or was last at an address came, by the scheduler's own stamps."""
     events = ((stamp, event) for stamp, event in scheduler.get_events(worker) if isinstance(event, dict))
     return max((stamp for stamp, event in events if event.get("action") == "add-worker"), default=0.0)
+
+
+def _was_silent(scheduler: Any, worker: str, since: float) -> bool:
+    """Whether the scheduler has missed a worker since it came, and so asked its nanny to end it."""
+    return any(
+        stamp >= since and event.get("action") == "worker-ttl-timed-out" and worker in event["workers"]
+        for stamp, event in scheduler.get_events("scheduler")
+        if isinstance(event, dict)
+    )
 
 
 def _said_goodbye(scheduler: Any, worker: str, since: float) -> bool:

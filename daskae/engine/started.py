@@ -23,8 +23,10 @@ class Started:
         from distributed import SpecCluster
 
         if isinstance(self.cluster, SpecCluster):
+            from daskae.engine.adaptive import IdleOnly
+
             # Dask wants a worker for each target_duration of expected work; few tasks are handed out at a time, so that
             # with its own 5 s it would see too little work to grow. Each task that waits is worth a worker here.
-            self.cluster.adapt(minimum=minimum, maximum=maximum, target_duration="100ms")
+            self.cluster.adapt(IdleOnly, minimum=minimum, maximum=maximum, target_duration="100ms")
         else:  # an operator decides, by a rule of its own
             self.cluster.adapt(minimum=minimum, maximum=maximum)

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daskae.errors import TargetBusyError
@@ -43,7 +43,8 @@ def publisher_lock(path: Path, timeout: float, target: str) -> Iterator[None]:
         yield
     finally:
         # Removed while still held: whoever waits for this very file sees that it is no longer the one at the path.
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that has become read-only; what is written there has its own error
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

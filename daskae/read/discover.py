@@ -170,17 +170,22 @@ def _scan(
         segments = scan_csv(file.path, file.label, dialect, block_size, pool)
     # A file written just before the scan may be written again without a visible change of its time.
     if entry is not None and started - modified > _SETTLED_SECONDS:
+        body = json.dumps([asdict(segment) for segment in segments])
         with replacing(entry) as temporary:
-            temporary.write_text(json.dumps([asdict(segment) for segment in segments]))
+            temporary.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
             crash_point("scan.before_rename")
     return segments
 
 
 def _load(entry: Path) -> list[Segment] | None:
+    """Return what an earlier scan found; None if there was none, or not a byte of it may be trusted."""
     try:
-        rows: list[dict[str, Any]] = json.loads(entry.read_text())
-        if not isinstance(rows, list) or not rows:
+        outer = json.loads(entry.read_text())
+        if digest_texts(outer["body"]) != outer["checksum"]:
+            return None
+        rows: list[dict[str, Any]] = json.loads(outer["body"])
+        if not rows:
             return None
         return [Segment(**{**row, "columns": tuple(row["columns"])}) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

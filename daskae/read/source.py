@@ -5,6 +5,7 @@ becomes an :class:`~daskae.errors.InputError` that names the file, in one place.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
@@ -12,12 +13,14 @@ from typing import IO, Any, cast
 import xxhash
 
 from daskae.errors import InputChangedError, InputError
+from daskae.masking import mask_secrets
 
 HASH_WINDOW = 1 << 20
 MAX_EXPANSION = 250
 """Bytes behind one byte of a compressed file, at most; order files of a shop take a tenth of their size (measured)."""
 _NEVER_TOO_MUCH = 256 << 20
 """Bytes that any compressed file may hold; a small one that says the same again and again is no bomb."""
+_NOT_REMOTE = ("__main__", "daskae", "polars", "pyarrow", "numpy", "pandas")
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 
 
@@ -43,7 +46,20 @@ def reading(path: str) -> Iterator[None]:
             "a compressed input ends too early", path, "truncated stream", hint="fetch it again"
         ) from error
     except OSError as error:
-        raise InputError("an input cannot be read", path, error.strerror or str(error)[:200]) from error
+        # Masked before it is cut: of a password that is cut nobody could tell that it is one.
+        raise InputError("an input cannot be read", path, mask_secrets(error.strerror or str(error))[:200]) from error
+    except Exception as error:
+        if not (is_url(path) and _is_foreign(error)):
+            raise
+        # Not its cause: such an error quotes the URL with all that is secret in it, and a worker logs it as it is.
+        what = mask_secrets(f"{type(error).__name__}: {error}")[:200]
+        raise InputError("an input cannot be read", path, what) from None
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Whether an error is of a library that speaks with a remote file system."""
+    module = type(error).__module__.partition(".")[0]
+    return module not in _NOT_REMOTE and module not in sys.stdlib_module_names
 
 
 def file_size_and_identity(path: str) -> tuple[int, str, float]:
@@ -109,9 +125,18 @@ class RangeReader:
         """Return the bytes at ``offset``, fewer at the end of the file."""
         with reading(self.path):
             if self._file is not None:
-                self._file.seek(offset)
-                return bytes(self._file.read(length))
+                return self._read_remote(offset, length)
             return os.pread(self._fd, length, offset)
+
+    def _read_remote(self, offset: int, length: int) -> bytes:
+        try:
+            self._file.seek(offset)
+            return bytes(self._file.read(length))
+        except ValueError as error:  # what fsspec says of a web server that knows no ranges
+            raise InputError(
+                "a part of an input cannot be read", self.path, str(error)[:200],
+                hint="copy the file to this machine, or to a server that answers range requests",
+            ) from error  # fmt: skip
 
 
 def hash_range(reader: RangeReader, start: int, end: int) -> str:

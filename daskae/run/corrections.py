@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from daskae.durable import replacing
+from daskae.durable import replacing, sync_names
 from daskae.errors import InputError
 from daskae.faults import crash_point
 
@@ -164,6 +164,7 @@ def _replace(work: Path, table: pl.DataFrame) -> None:
         raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+    sync_names(path.parent)  # the run that made the work directory did not wait for that
     crash_point("corrections.stored")
 
 

@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from daskae.config import Settings
-from daskae.durable import replacing
+from daskae.durable import replacing, sync
 from daskae.errors import SettingsError, WorkDirError
 from daskae.faults import crash_point
 from daskae.load.purged import Purged
@@ -49,6 +49,8 @@ from daskae.run.rejects import share
 CACHES = ("maps", "steps", "patches", "references", "scans")
 _OWN = ("corrections", "turns")
 _BINARY = (".arrow", ".npy")
+_ARROW_SCHEMA = b"ARROW:schema"
+"""Metadata that Arrow writes itself."""
 _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _TAG = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)
 
@@ -95,6 +97,8 @@ class _WorkPurge:
         self._counts = Counter[str]()
         self._first: dict[tuple[int, int], Path] = {}
         """Of files with several names, the name that was met first, by where the file was on the disk."""
+        self._changed = set[Path]()
+        """Folders from which names are gone."""
 
     def run(self) -> dict[str, int]:
         for folder in [*(self._work / name for name in CACHES), *self._work.glob("runs/*/fresh")]:
@@ -105,6 +109,9 @@ class _WorkPurge:
             with _explained(path):
                 self._purge(path)
             crash_point("purge.file")
+        for folder in sorted(self._changed):  # what is gone must not be back after a power cut
+            with _explained(folder):
+                sync(folder)
         names = ("cached_files", "rejected_rows", "corrections", "masked_files", "removed_files")
         return {name: self._counts[name] for name in names}
 
@@ -113,6 +120,8 @@ class _WorkPurge:
         for path in folder.iterdir() if folder.is_dir() and not self._dry else ():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             crash_point("purge.cache")
+        if folder.is_dir() and not self._dry:
+            self._changed.add(folder)
 
     def _files(self) -> Iterator[Path]:
         for path in self._work.rglob("*"):
@@ -179,6 +188,7 @@ class _WorkPurge:
             self._remove(path)
         elif first.stat().st_ino != found.st_ino:
             share(first, path)
+            self._changed.add(path.parent)
 
     def _rewrite(self, path: Path) -> None:
         try:
@@ -194,10 +204,10 @@ class _WorkPurge:
                 self._replace(path, lambda temporary: self._copy(file, temporary))
 
     def _copy(self, file: pq.ParquetFile, target: Path) -> None:
-        found = file.schema_arrow
-        texts = {name: value.decode() for name, value in (found.metadata or {}).items()}
+        kept = (file.metadata.metadata or {}).items()
+        texts = {name: value.decode() for name, value in kept if name != _ARROW_SCHEMA}
         masked = {name: _JSON_TEXT.sub(self._masked_json, text) for name, text in texts.items()}
-        schema = found.with_metadata(masked)
+        schema = file.schema_arrow.with_metadata(masked)
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
             for batch in self._kept(file):
                 writer.write_batch(batch.replace_schema_metadata(schema.metadata))
@@ -212,6 +222,7 @@ class _WorkPurge:
     def _remove(self, path: Path) -> None:
         if not self._dry:
             path.unlink()
+            self._changed.add(path.parent)
 
     def _replace(self, path: Path, write: Callable[[Path], object]) -> None:
         if self._dry:

@@ -10,6 +10,8 @@ import polars as pl
 
 from daskae.config import InputSettings, Settings
 from daskae.errors import InputError, SettingsError
+from daskae.exchange import MANIFEST, commit_files, files_are_whole, load_manifest
+from daskae.partition import ExchangeFile
 from daskae.read.dialect import Dialect
 from daskae.read.reader import read_segments
 from daskae.run.context import RunContext
@@ -44,13 +46,24 @@ def _loaded(rule: Rule, context: RunContext) -> Rule:
     digest = keys_digest(keys)
     path = context.references / digest[:24] / "keys.arrow"
     if not context.dry:
-        if not path.is_file():
-            write_keys(keys, path)
+        context.outputs.append((path.parent, _stored(keys, path)))
         with suppress(OSError):
-            os.utime(path.parent)
+            os.utime(path.parent / MANIFEST)
     # Where the keys came from decides nothing, so the same keys in another file need no row again.
     parameters = {"keys": digest, "count": keys.height}
     return replace(rule, parameters=parameters, keys=str(path))
+
+
+def _stored(keys: pl.DataFrame, path: Path) -> tuple[ExchangeFile, ...]:
+    """Write keys that are not there, or of which the file is not as it was written."""
+    manifest = load_manifest(path.parent)
+    if manifest is not None:
+        files = tuple(ExchangeFile(**item) for item in manifest["files"])
+        if files_are_whole(path.parent, files, thorough=True):
+            return files
+        (path.parent / MANIFEST).unlink(missing_ok=True)
+    write_keys(keys, path)
+    return tuple(ExchangeFile(**item) for item in commit_files(path.parent, {}, [path.name])["files"])
 
 
 def _read_keys(rule: Rule, settings: Settings) -> pl.Series:

@@ -98,12 +98,20 @@ def _run(folder: Path) -> RejectingRun:
     rows = manifest.get("rows", {})
     by_reason = {name: count for name, count in rows.get("rejected_by_rule", {}).items() if count}
     started = record.get("started") or f"{datetime.fromtimestamp(folder.stat().st_mtime, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-    rejected = rows.get("rejected") or sum(pq.read_metadata(path).num_rows for path in _files(folder))
+    rejected = rows.get("rejected") or sum(map(_count_rows, _files(folder)))
     return RejectingRun(folder.name, started, manifest.get("status", _UNFINISHED), rejected, by_reason, folder)
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted((folder / _FOLDER).glob("run_id=*/rejected-*.parquet"))
+
+
+def _count_rows(path: Path) -> int:
+    """Return the rows of a file, none where a power cut has torn it."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -155,15 +163,17 @@ def read_rejects(run: RejectingRun, *, reason: str | None = None, file: str | No
     for path in run.files:
         try:
             with pq.ParquetFile(path) as source:
-                pieces = _pieces(source.schema_arrow.metadata)
+                pieces = _pieces(source.metadata.metadata)
                 for batch in source.iter_batches(_BATCH_ROWS):
                     for row in _selected(pa.Table.from_batches([batch]), reason, file).to_pylist():
                         place = {"piece": _piece_of(row, pieces), "run_id": run.run_id}
                         yield Reject(**{**row, "reasons": tuple(row["reasons"]), **place})
         except (OSError, pa.ArrowException, ValueError, TypeError) as error:
-            raise InputError(
-                "a quarantine file cannot be read", str(path), str(error)[:200], hint="run the job once more"
-            ) from error
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError("a quarantine file cannot be read", str(path), str(error)[:200], hint="run the job once more")
 
 
 def _selected(table: pa.Table, reason: str | None, file: str | None) -> pa.Table:
@@ -192,9 +202,19 @@ def _piece_of(row: dict[str, Any], pieces: dict[str, list[Piece]]) -> Piece:
 
 
 def source_columns(run: RejectingRun) -> list[str]:
-    """Return the columns of all sources that a run rejected rows of, each once."""
+    """Return the columns of all sources that a run rejected rows of, each once.
+
+    Raises
+    ------
+    InputError
+        If the quarantine cannot be read.
+    """
     names: dict[str, None] = {}
     for path in run.files:
-        for pieces in _pieces(pq.read_schema(path).metadata).values():
+        try:
+            found = _pieces(pq.read_metadata(path).metadata)
+        except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+            raise _unreadable(path, error) from error
+        for pieces in found.values():
             names.update(dict.fromkeys(name for piece in pieces for name in piece.columns))
     return list(names)

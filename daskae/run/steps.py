@@ -20,6 +20,7 @@ from daskae.aggregate.aggregation import Facts
 from daskae.aggregate.cohort import Cell, merge_cells
 from daskae.aggregate.rfm import score_cuts
 from daskae.engine.base import Engine
+from daskae.errors import ExchangeError
 from daskae.events import Stage, TaskDone, Warned
 from daskae.exchange import MANIFEST, SLOTS, files_are_whole, load_manifest, read_slots
 from daskae.faults import crash_point
@@ -278,10 +279,7 @@ def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> 
         if m["states"]
     ]
     stems = [stem for group in states for stem in group]
-    cuts = {
-        measure: score_cuts([np.load(f"{stem}-{measure}.npy", mmap_mode="r") for stem in stems])
-        for measure in RANK_MEASURES
-    }
+    cuts = {measure: score_cuts([_ranks(Path(f"{stem}-{measure}.npy")) for stem in stems]) for measure in RANK_MEASURES}
     customers = sum(manifest["customers"] for manifest in manifests)
     facts = Facts(plan.spec.as_of or last, plan.spec.contract.scale, plan.spec.settings, customers, cuts)
     # Names of files are those of one attempt: what is made again after damage is finished again.
@@ -296,6 +294,14 @@ def finalize(plan: Plan, reduced: Step, engine: Engine, context: RunContext) -> 
     step = _run_step("finalize", tasks, finalize_bucket, (plan.spec, facts), engine, context, identity, "rows")
     first_days = [date.fromisoformat(manifest["first_day"]) for manifest in manifests if manifest["first_day"]]
     return Final(step, facts, cells, min(first_days, default=None), last if last_days else None)
+
+
+def _ranks(path: Path) -> Any:
+    """Map sorted values into memory; never as pickled objects."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ExchangeError("an intermediate file is damaged or gone", str(path), str(error)[:200]) from error
 
 
 def quarantine(plan: Plan, mapped: Mapped, reduced: Step, engine: Engine, context: RunContext) -> dict[str, list[Any]]:

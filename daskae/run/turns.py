@@ -45,7 +45,8 @@ def take_turn(context: RunContext) -> Turn:
     key = digest_texts(target, *sorted(map(str, command["inputs"])))[:24]
     folder = context.turns
     with publisher_lock(folder / f"{key}.taking", timeout, target):
-        number = _read(folder / f"{key}.taken") + 1
+        # Where one of the two files is lost or damaged, the other says how far it was.
+        number = max(_read(folder / f"{key}.taken"), _read(folder / f"{key}.published")) + 1
         _write(folder / f"{key}.taken", number)
     crash_point("turn.taken")
     return Turn(folder, key, number, target, timeout)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from daskae.errors import PlanError, WorkDirError
+from daskae.errors import InputError, LoadError, PlanError, WorkDirError
 from daskae.partition import Segment
 from daskae.run.context import RunContext
 from daskae.run.plan import Plan
@@ -72,6 +72,8 @@ def explained(context: RunContext, plans: list[Plan]) -> Iterator[None]:
     """
     try:
         yield
+    except (InputError, LoadError):
+        raise  # of another place, whose disk may be as bad; an error of writing to an open file does not name it
     except Exception as error:
         cause = next((e for e in (error, error.__cause__) if isinstance(e, OSError)), None)
         number = None if cause is None else cause.errno or _number_in(str(cause))

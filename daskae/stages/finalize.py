@@ -13,6 +13,7 @@ import pyarrow as pa
 from daskae.aggregate.aggregation import CUSTOMER, Facts
 from daskae.aggregate.customer import finalize_customers
 from daskae.budget import checkpoint
+from daskae.errors import ExchangeError
 from daskae.exchange import commit_files
 from daskae.stages.spec import Spec
 
@@ -56,11 +57,18 @@ def finalize_bucket(task: FinalizeTask, spec: Spec, facts: Facts) -> dict[str, A
 
 def _finished(states: Sequence[Path], spec: Spec, facts: Facts, totals: "Totals") -> Iterator[pa.Table]:
     for path in states:
-        frame = pl.read_ipc(path)
+        frame = _read_states(path)
         table = finalize_customers(frame, spec.metrics, facts)
         totals.add(table, frame)
         yield table
         checkpoint()
+
+
+def _read_states(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_ipc(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ExchangeError("an intermediate file is damaged or gone", str(path), str(error)[:200]) from error
 
 
 def _even_batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -15,6 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from daskae.durable import replacing
+from daskae.errors import ExchangeError
+from daskae.hashing import digest_texts
 from daskae.partition import PartitionRef, PartitionResult, starting_rows
 
 
@@ -62,8 +64,9 @@ class Layout:
     def save(self, path: Path) -> None:
         """Write as JSON, for tasks to load."""
         rows = [[p.folder, p.files, p.starts, p.overall, p.in_file] for p in self.parts]
+        body = json.dumps(rows)
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(rows))
+            temporary.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
 
     @classmethod
     def load(cls, path: Path) -> "Layout":
@@ -74,7 +77,14 @@ class Layout:
 
 @lru_cache(maxsize=1)
 def _load(path: Path, *version: int) -> Layout:
-    rows = json.loads(path.read_text())
+    try:
+        outer = json.loads(path.read_text())
+        body = outer["body"]
+        if digest_texts(body) != outer["checksum"]:
+            raise ValueError("its checksum is another one")
+        rows = json.loads(body)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExchangeError("the layout of the input's rows is damaged", str(path), str(error)[:200]) from error
     return Layout(tuple(PartLayout(a, b, tuple(c), tuple(d), tuple(e)) for a, b, c, d, e in rows))
 
 

@@ -49,7 +49,8 @@ def _middle(sizes: Sequence[int]) -> int:
 
 
 def _save(pieces: Pieces, folder: Path) -> None:
-    body = json.dumps([asdict(piece) for piece in pieces])
+    # Where it is and what it was then is taken from the input when the note is read, and a URL may hold a secret.
+    body = json.dumps([asdict(replace(piece, path="", identity="")) for piece in pieces])
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / SPLIT, synced=True) as temporary:
         temporary.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))

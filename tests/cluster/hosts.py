@@ -21,6 +21,11 @@ def why_not() -> str:
     return ""
 
 
+def why_no_loss() -> str:
+    """Say why hosts cannot lose packets here, empty if they can."""
+    return why_not() or ("" if shutil.which("nft") else "no nft; apt-get install nftables")
+
+
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
@@ -61,6 +66,8 @@ class Hosts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for i in range(self._count):
+            # A namespace goes later, with its end of the cable; the next hosts of this process want the names at once.
+            subprocess.run(["ip", "link", "delete", self._cable(i)], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "delete", self._name(i)], check=False, capture_output=True)
         subprocess.run(["ip", "link", "delete", self._bridge], check=False, capture_output=True)
 
@@ -85,3 +92,21 @@ class Hosts:
     def plug(self, host: int) -> None:
         """Plug the cable in again."""
         _ip("link", "set", self._cable(host), "up")
+
+    def lose(self, host: int, percent: int) -> None:
+        """Let so many of a hundred packets that come to a host be lost, by chance."""
+        rules = f"""
+            add table inet loss
+            delete table inet loss
+            add table inet loss
+            add chain inet loss incoming {{ type filter hook input priority 0; }}
+            add rule inet loss incoming iifname "eth0" numgen random mod 100 < {percent} counter drop
+        """
+        subprocess.run([*self.on(host), "nft", "-f", "-"], input=rules.encode(), check=True, capture_output=True)
+
+    def lost(self, host: int) -> int:
+        """Return how many packets were lost on their way to a host."""
+        listed = subprocess.run(
+            [*self.on(host), "nft", "list", "table", "inet", "loss"], check=True, capture_output=True
+        )
+        return int(listed.stdout.decode().partition("packets ")[2].split()[0])

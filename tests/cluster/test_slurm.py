@@ -2,122 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import pyarrow as pa
 import pytest
 
-from tests.cluster.slurm import NODES, Slurm, munge, until, why_not
-from tests.support import ROOT, assert_same_tables, orders_csv, read_tables, write_settings
+from tests.cluster.jobs import Job, finish, submit
+from tests.cluster.slurm import NODES, Slurm
+from tests.support import assert_same_tables, write_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(900)]
-SCRIPTS = ROOT / "cluster" / "slurm"
-SMALL = ("--ntasks=3", "--mem-per-cpu=1200M", "--time=00:10:00")
-# A person's own script whose tasks last long enough to be disturbed; workers elsewhere cannot import it.
-SCRIPT = """
-import os
-import time
-
-from daskae.validate import RowRule
-from jobs.customer_metrics import main
-
-
-def slowly(orders):
-    time.sleep(float(os.environ.get("SECONDS_A_PART", "0.5")))
-    return orders["amount"] < 80
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(rules=[RowRule("slowly", slowly, frame=True)]))
-"""
-
-
-@pytest.fixture(scope="module")
-def authentication() -> Iterator[None]:
-    if reason := why_not():
-        pytest.skip(reason)
-    with munge():
-        yield
-
-
-@pytest.fixture
-def slurm(authentication: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    # Not in tmp_path: slurmd's sockets stand below it, and the name of a socket must be short.
-    with Slurm(tmp_path_factory.mktemp("slurm")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
-    """Tables of a run that nothing disturbs, in one process."""
-    job = Job(tmp_path_factory.mktemp("calm"))
-    subprocess.run(job.command("--cluster", "inline"), cwd=job.folder, env=_environment(), check=True)
-    return job.tables()
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-@dataclass
-class Job:
-    """One folder of orders with its own work directory and target."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        (self.folder / "in").mkdir()
-        (self.folder / "in" / "a.csv").write_bytes(orders_csv(1500))
-        (self.folder / "script.py").write_text(SCRIPT)
-
-    @property
-    def arguments(self) -> list[str]:
-        return ["in", "--to", "out/", "--work-dir", "work", "--block-size", "2KiB", "--json"]
-
-    def command(self, *more: str) -> list[str]:
-        return [sys.executable, "script.py", *self.arguments, "--quiet", *more]
-
-    def config(self, name: str = "slurm.toml", **cluster: object) -> str:
-        write_settings(
-            self.folder / name,
-            cluster={"start_timeout": "240s", "replace_after": "5s", **cluster},
-            **{"cluster.slurm": {"jobs": 2, "memory": "1200MB", "walltime": "00:10:00", "interface": "lo"}},
-        )
-        return name
-
-    def parts(self) -> int:
-        return len(list(self.folder.glob("work/maps/*/*/manifest.json")))
-
-    def wait_for_parts(self, count: int, slurm: Slurm) -> None:
-        until(lambda: self.parts() >= count, f"{count} parts", 180, lambda: f"{slurm.seen()}\n{self.outputs()}")
-
-    def tables(self) -> dict[str, pa.Table]:
-        return read_tables(self.folder / "out")
-
-    def outputs(self) -> str:
-        """What the jobs have written, for the message of a test that fails."""
-        logs = [
-            *self.folder.glob("*.out"),
-            *self.folder.glob("work/slurm/*"),
-            *self.folder.glob(".daskae/slurm/*/*.log"),
-        ]
-        return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in logs if path.suffix != ".pem")
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
-
-
-def submit(slurm: Slurm, job: Job, script: str, *arguments: str, options: tuple[str, ...] = SMALL, **more: str) -> str:
-    variables = {"PYTHON": sys.executable, "JOB": "script.py", "INTERFACE": "lo", **more}
-    return slurm.submit(*options, str(SCRIPTS / script), *job.arguments, *arguments, cwd=job.folder, **variables)
 
 
 def test_one_job_with_a_scheduler_file(slurm: Slurm, job: Job, calm: dict[str, pa.Table]) -> None:
@@ -144,63 +42,48 @@ def test_time_over_puts_the_job_into_the_queue_again(slurm: Slurm, job: Job) -> 
     assert job.parts() > 0, job.outputs()
 
 
-@dataclass
-class Driver:
-    """The command as a process of this machine whose workers are Slurm jobs."""
-
-    process: subprocess.Popen[str]
-
-    def finish(self) -> str:
-        output, error = self.process.communicate(timeout=300)
-        assert self.process.returncode == 0, error
-        return output
-
-
 @pytest.fixture
-def driver(slurm: Slurm, job: Job) -> Iterator[Driver]:
-    process = subprocess.Popen(
-        job.command("--cluster", "slurm", "--config", job.config()), cwd=job.folder, env=slurm.environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield Driver(process)
-    finally:
-        process.kill()
-        process.communicate()
+def driver(slurm: Slurm, job: Job) -> Iterator["subprocess.Popen[str]"]:
+    with job.driver(slurm, "--config", job.config()) as process:
+        yield process
 
 
-def test_workers_by_jobqueue(slurm: Slurm, job: Job, driver: Driver, calm: dict[str, pa.Table]) -> None:
+def test_workers_by_jobqueue(
+    slurm: Slurm, job: Job, driver: "subprocess.Popen[str]", calm: dict[str, pa.Table]
+) -> None:
     job.wait_for_parts(1, slurm)
     assert 1 <= len(slurm.running("daskae-worker")) <= 2
-    driver.finish()
+    finish(driver)
     assert_same_tables(job.tables(), calm)
     slurm.until(lambda: not slurm.call("squeue", "-h"), "the end of the workers' jobs")
 
 
-def test_a_cancelled_worker_is_replaced(slurm: Slurm, job: Job, driver: Driver, calm: dict[str, pa.Table]) -> None:
+def test_a_cancelled_worker_is_replaced(
+    slurm: Slurm, job: Job, driver: "subprocess.Popen[str]", calm: dict[str, pa.Table]
+) -> None:
     job.wait_for_parts(1, slurm)
     slurm.until(lambda: len(slurm.running("daskae-worker")) == 2, "two workers")
     gone = slurm.running("daskae-worker")[0]
     slurm.call("scancel", gone)
     slurm.until(lambda: len(set(slurm.running("daskae-worker")) - {gone}) == 2, "the full size")
-    driver.finish()
+    finish(driver)
     assert_same_tables(job.tables(), calm)
 
 
-def test_a_node_goes_down(slurm: Slurm, job: Job, driver: Driver, calm: dict[str, pa.Table]) -> None:
+def test_a_node_goes_down(slurm: Slurm, job: Job, driver: "subprocess.Popen[str]", calm: dict[str, pa.Table]) -> None:
     job.wait_for_parts(1, slurm)
     node = slurm.job(slurm.running("daskae-worker")[0])["NodeList"]
     assert node in NODES
     slurm.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    driver.finish()
+    finish(driver)
     assert_same_tables(job.tables(), calm)
 
 
-def test_a_node_is_drained(slurm: Slurm, job: Job, driver: Driver, calm: dict[str, pa.Table]) -> None:
+def test_a_node_is_drained(slurm: Slurm, job: Job, driver: "subprocess.Popen[str]", calm: dict[str, pa.Table]) -> None:
     job.wait_for_parts(1, slurm)
     node = slurm.job(slurm.running("daskae-worker")[0])["NodeList"]
     slurm.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
-    driver.finish()
+    finish(driver)
     assert_same_tables(job.tables(), calm)
 
 
@@ -235,3 +118,50 @@ def test_a_queue_that_is_not_there_is_told_at_once(slurm: Slurm, job: Job) -> No
     assert done.returncode == 2
     assert "Slurm does not take the workers' jobs" in done.stderr
     assert "nvalid partition" in done.stderr
+
+
+def instead_of_sbatch(job: Job, slurm: Slurm, lines: str) -> str:
+    """A PATH on which ``sbatch`` does something first; ``$sbatch`` is the real one."""
+    script = job.folder / "bin" / "sbatch"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/bash\nsbatch={shutil.which("sbatch")}\n{lines}\nexec $sbatch "$@"\n')
+    script.chmod(0o755)
+    return f"{script.parent}:{slurm.environment['PATH']}"
+
+
+def test_a_job_that_slurm_does_not_take_is_submitted_again(slurm: Slurm, job: Job, calm: dict[str, pa.Table]) -> None:
+    # The first two of them, so that at first there is no worker at all.
+    fails = f"""
+[ "$1" = --test-only ] || {{
+    for i in 1 2; do mkdir {job.folder}/tried-$i 2>/dev/null && echo "sbatch: error: busy" >&2 && exit 1; done
+}}
+"""
+    path = instead_of_sbatch(job, slurm, fails)
+    with job.driver(slurm, "--config", job.config(), PATH=path) as driver:
+        slurm.until(lambda: len(slurm.running("daskae-worker")) == 2, "the full size")
+        finish(driver)
+    assert_same_tables(job.tables(), calm)
+    (log,) = job.folder.glob("work/runs/*/run.log")
+    assert "WARNING Slurm did not take a worker's job, another try in 5 s: sbatch: error: busy" in log.read_text()
+
+
+def test_a_slurm_that_does_not_answer_is_for_later(slurm: Slurm, job: Job) -> None:
+    said = "allocation failure: Unable to contact slurm controller (connect failure)"
+    path = instead_of_sbatch(job, slurm, f"echo '{said}' >&2; exit 1")
+    with job.driver(slurm, "--config", job.config(), PATH=path) as driver:
+        _, error = driver.communicate(timeout=120)
+    assert driver.returncode == 75, error
+    assert "Slurm takes no jobs at the moment" in error
+    assert said in error
+
+
+def test_nodes_that_are_all_drained_are_waited_for(slurm: Slurm, job: Job) -> None:
+    for node in NODES:
+        slurm.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    with job.driver(slurm, "--config", job.config(), program=("-m", "jobs.customer_metrics")) as driver:
+        slurm.until(lambda: slurm.call("squeue", "-h", "-t", "pending") or driver.poll(), "jobs in the queue")
+        for node in NODES:
+            slurm.call("scontrol", "update", f"nodename={node}", "state=resume")
+        document = json.loads(finish(driver))
+    assert document["rows"]["read"] == 1500
+    assert not list(job.folder.glob("work/slurm/.dask*"))  # certificates and their keys

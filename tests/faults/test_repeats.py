@@ -1,7 +1,10 @@
 """Functions of a person's own that do not give the same again are found out and named."""
 
 import itertools
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from daskae.run.job import run_job
 from daskae.transform.registry import register
 from daskae.transform.steps import Step
 from daskae.validate import RowRule
+from tests.engine.clusters import Cluster
+from tests.support import ROOT, read_table
 
 from .checker import numbered_orders
 
@@ -39,6 +44,14 @@ def share(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns((amount / amount.sum()).alias("share"))
 
 
+@register("faults_codes", adds={"code": "integer"})
+def codes(table: pl.DataFrame) -> pl.DataFrame:
+    """Number the customers in the order of a set."""
+    names = table["customer_id"].fill_null("").to_list()
+    numbers = {name: number for number, name in enumerate(set(names))}
+    return table.with_columns(pl.Series("code", [numbers[name] for name in names], pl.Int64))
+
+
 @register("faults_honest", adds={"twice": "float"})
 def honest(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns((pl.col("amount").cast(pl.Float64) * 2).sqrt().alias("twice"))
@@ -56,7 +69,8 @@ def start(tmp_path: Path, **own: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("faults_lots", "lot"), ("faults_counter", "n"), ("faults_share", "share")]
+    ("name", "column"),
+    [("faults_lots", "lot"), ("faults_counter", "n"), ("faults_share", "share"), ("faults_codes", "code")],
 )
 def test_a_step_that_gives_other_values_is_named(name: str, column: str, tmp_path: Path) -> None:
     with pytest.raises(DaskaeError, match=rf"other values when it is called again(.|\n)*step {name}(.|\n)*{column}"):
@@ -68,6 +82,55 @@ def test_a_rule_that_gives_other_verdicts_is_named(tmp_path: Path) -> None:
     rule = RowRule("coin", lambda frame: pd.Series([random.random() < 0.5 for _ in range(len(frame))]), frame=True)
     with pytest.raises(DaskaeError, match=r"other values when it is called again(.|\n)*rule coin"):
         start(tmp_path, rules=[rule])
+
+
+def test_a_rule_that_goes_by_the_order_of_a_set_is_named(tmp_path: Path) -> None:
+    def is_among_the_first(frame: pd.DataFrame) -> pd.Series:
+        return frame["customer_id"].isin(list(set(frame["customer_id"]))[:10])
+
+    with pytest.raises(DaskaeError, match=r"other values when it is called again(.|\n)*rule early"):
+        start(tmp_path, rules=[RowRule("early", is_among_the_first, frame=True)])
+
+
+SCRIPT = """
+import polars as pl
+
+from daskae.transform.registry import register
+from daskae.transform.steps import Step
+from jobs.customer_metrics import main
+
+
+@register("any_name", adds={"customer_id": "text"})
+def any_name(table):
+    names = [next(iter({f"{name}-{i}" for i in range(9)})) for name in table["order_id"].to_list()]
+    return table.with_columns(pl.Series("customer_id", names, pl.String))
+
+
+@register("codes", adds={"code": "integer"})
+def codes(table):
+    names = table["order_id"].to_list()
+    numbers = {name: number for number, name in enumerate(set(names))}
+    return table.with_columns(pl.Series("code", [numbers[name] for name in names], pl.Int64))
+
+
+if __name__ == "__main__":
+    import sys
+
+    raise SystemExit(main(sys.argv[2:], steps=[Step(function=sys.argv[1])]))
+"""
+
+
+def run_script(tmp_path: Path, name: str, target: str, *flags: str, **environment: str) -> tuple[int, str]:
+    """Run a person's script with one of its functions; exit code and errors."""
+    script, orders = tmp_path / "script.py", tmp_path / "orders.csv"
+    script.write_text(SCRIPT)
+    rows = [f"O{i},C{i},2024-01-05,1" for i in range(600)]
+    orders.write_text("\n".join(["order_id,customer_id,order_date,amount", *rows]) + "\n")
+    argv = [name, str(orders), "--to", f"{tmp_path}/{target}/", "--work-dir", f"{tmp_path}/work-{target}", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, str(script), *argv, "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 def test_a_metric_that_gives_other_values_is_named(tmp_path: Path) -> None:
@@ -86,3 +149,28 @@ def test_a_difference_in_the_last_digits_of_a_float_is_none() -> None:
     require_same_values(pl.DataFrame({"x": [1.5, None]}), pl.DataFrame({"x": [1.5]}), "it")
     with pytest.raises(DaskaeError, match="column x"):
         require_same_values(pl.DataFrame({"x": [0.1, None]}), pl.DataFrame({"x": [0.1, float("nan")]}), "it")
+
+
+@pytest.mark.slow
+@pytest.mark.dask
+def test_workers_that_hash_otherwise_name_it_too(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    with Cluster(tmp_path / "cluster", workers=0) as cluster:
+        for seed in ("1", "2"):
+            cluster.worker(f"w{seed}", PYTHONHASHSEED=seed)
+        code, errors = run_script(tmp_path, "codes", "out", "--cluster", str(cluster.file))
+    assert code == 1
+    assert "other values when it is called again" in errors
+    assert "step codes" in errors
+
+
+@pytest.mark.slow
+def test_what_is_the_same_within_a_process_is_not_seen(tmp_path: Path) -> None:
+    """The order of a set of texts is, so nothing tells that two processes would make different rows of it."""
+    found = []
+    for seed in ("1", "2"):
+        code, errors = run_script(tmp_path, "any_name", seed, "--cluster", "inline", PYTHONHASHSEED=seed)
+        assert code == 0, errors
+        found.append(read_table(tmp_path / seed / "customer_metrics")["customer_id"].to_pylist())
+    assert len(found[0]) == len(found[1]) == 600
+    assert found[0] != found[1]

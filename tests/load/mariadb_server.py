@@ -62,6 +62,11 @@ class MariadbServer:
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self._port
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, after a crash too, and wait until it answers."""
         folder = self._folder

@@ -45,6 +45,11 @@ class Server:
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self._port
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, after a crash too, and wait until it answers."""
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daskae.errors import InputChangedError, InputError
+from daskae.hashing import digest_texts
 from daskae.partition import Segment
 from daskae.read.discover import find_files, scan_files
 from daskae.read.reader import raw_batches, read_segments
@@ -201,9 +202,10 @@ def test_another_byte_is_another_content_id(tmp_path: Path) -> None:
 def poison(cache: Path) -> None:
     """Change what the cache says, so that its use can be seen."""
     (entry,) = cache.iterdir()
-    rows = json.loads(entry.read_text())
+    rows = json.loads(json.loads(entry.read_text())["body"])
     rows[0]["digest"] = "poisoned"
-    entry.write_text(json.dumps(rows))
+    body = json.dumps(rows)
+    entry.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
 
 
 @pytest.fixture
@@ -257,14 +259,14 @@ def test_a_file_written_a_moment_ago_is_not_remembered(tmp_path: Path, cache: Pa
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '[{"path": "x"}]', '[{"columns": 3}]', "null"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '[{"path": "x"}]', '[{"columns": 3}]', "null", '{"body": 3}'])
 def test_a_torn_entry_is_read_over(tmp_path: Path, cache: Path, text: str) -> None:
     path = write(tmp_path / "a.csv")
     fresh = scan(path, cache=cache)
     (entry,) = cache.iterdir()
     entry.write_text(text)
     assert scan(path, cache=cache) == fresh
-    assert json.loads(entry.read_text())[0]["digest"] == fresh[0].digest
+    assert json.loads(json.loads(entry.read_text())["body"])[0]["digest"] == fresh[0].digest
 
 
 # ---------------------------------------------------------------------------------------------- one door to all kinds

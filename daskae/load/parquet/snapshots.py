@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from daskae.durable import sync
+from daskae.durable import sync, sync_names
 from daskae.errors import LoadError
 from daskae.faults import crash_point
 
@@ -89,6 +89,8 @@ class Snapshots:
             if table.is_dir():
                 self._link(table.name)
         sync(self.root)
+        if not self._pointer.is_symlink():  # the first one may be in a folder that was made for it
+            sync_names(self.root)
         fresh = self.hidden / "current.new"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(os.path.relpath(folder, self.hidden))
@@ -117,6 +119,7 @@ class Snapshots:
         others = [folder for folder in self._folders.iterdir() if folder != current and unwanted(folder)]
         for folder in others:
             shutil.rmtree(folder)
+        sync(self._folders)  # what is gone must not be back after a power cut
         return len(others)
 
     def _link(self, table: str) -> None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from daskae.errors import DaskaeError, LoadError, TargetBusyError
+from daskae.errors import DaskaeError, LoadError, TargetBusyError, TargetLostError
 from daskae.faults import crash_point
 from daskae.load.base import Load, Receipt
 from daskae.load.checks import check_load
@@ -87,8 +87,8 @@ class SqlSink:
                 with self._dialect.publishing() as session:
                     connected = True
                     return self._publish(session, load)
-            except sa.exc.DBAPIError as error:
-                if not connected or not self._dialect.is_lost(error):
+            except (sa.exc.DBAPIError, TargetLostError) as error:
+                if not connected or not (isinstance(error, TargetLostError) or self._dialect.is_lost(error)):
                     raise
                 return self._settle(load, error)
 
@@ -145,20 +145,29 @@ class SqlSink:
             with suppress(sa.exc.DBAPIError, sa.exc.InvalidRequestError):
                 record_failure(session, load, started_at, mask_secrets(message))
 
-    def _settle(self, load: Load, error: sa.exc.DBAPIError) -> Receipt:
+    def _settle(self, load: Load, error: sa.exc.DBAPIError | TargetLostError) -> Receipt:
         """Find out on a new connection what became of a load whose connection was lost.
 
         The old session holds the publisher's lock until the server has ended it, so what the ledger says under that
         lock is final.
         """
-        with self._dialect.publishing() as session:
-            drop_stages(session)
-            receipt = self._find_receipt(session, load)
+        try:
+            with self._dialect.translated(), self._dialect.publishing() as session:
+                drop_stages(session)
+                receipt = self._find_receipt(session, load)
+        except LoadError as again:
+            if isinstance(again, TargetBusyError):
+                raise
+            raise TargetLostError(
+                "the connection to the database was lost, and whether the load has arrived cannot be seen yet",
+                self._dialect.target, f"{again.what}: {again.got}",
+                hint="look at the network and at the server, then run the same command again: the ledger tells",
+            ) from None  # fmt: skip
         if receipt is None:
-            raise LoadError(
+            raise TargetLostError(
                 "the connection to the database was lost; nothing was published",
                 where=self._dialect.target,
-                got=mask_secrets(str(error.orig)).strip(),
+                got=error.got if isinstance(error, TargetLostError) else mask_secrets(str(error.orig)).strip(),
                 hint="run the same command again",
             ) from error
         return replace(receipt, already_published=False)

@@ -8,7 +8,7 @@ replace of a quarter of a million rows take half a minute instead of two seconds
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from daskae.durable import sync
 from daskae.load.base import TableParts
 from daskae.load.sql.common import FileDialect
 from daskae.load.sql.dialect import Existing, FoundColumn, Session
@@ -50,10 +51,14 @@ class DuckdbDialect(FileDialect):
         super().__init__(url, timeout)
         self.compiler: sa.Dialect = DuckdbEngine(paramstyle="qmark")
 
-    def connecting(self) -> AbstractContextManager[sa.Connection]:
+    @contextmanager
+    def connecting(self) -> Iterator[sa.Connection]:
         """Connect, and make the file if there is none."""
         self.check_place()
-        return connect(self._path, self.timeout, self.target)
+        with connect(self._path, self.timeout, self.target) as connection:
+            with suppress(OSError):  # not every file system has it
+                sync(self._path.parent)  # DuckDB syncs what is in the file, not its name
+            yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Session | None]:

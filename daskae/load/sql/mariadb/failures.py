@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import pymysql
 import sqlalchemy as sa
 
-from daskae.errors import LoadError, TargetBusyError
+from daskae.errors import LoadError, TargetBusyError, TargetLostError
 from daskae.load.failures import mask_secrets, translated
+from daskae.load.sql.silence import LOOK, SILENT
 
 _BUSY = {
     1205: "another program holds rows or a table of the target",
@@ -63,6 +64,12 @@ def is_lost(error: BaseException | None) -> bool:
     return _code(error) in _LOST_CODES or isinstance(error, pymysql.InterfaceError)
 
 
+def is_silence(error: BaseException | None) -> bool:
+    """Tell whether a connection could not be had because nobody answered in time."""
+    # The kernel's own word for a connection that is gone is "Connection timed out".
+    return "timed out" in str(error) if _code(error) in _UNREACHABLE_CODES else "(timed out)" in str(error)
+
+
 def _code(error: BaseException | None) -> int:
     first = error.args[0] if error is not None and error.args else 0
     return first if isinstance(first, int) else 0
@@ -76,6 +83,9 @@ def _load_error(error: BaseException | None, target: str, password: str, timeout
     if code in _BUSY:
         hint = "wait for it, then run the same command again"
         return TargetBusyError(f"{_BUSY[code]}; waited {timeout:g} s", target, message, hint=hint)
-    fallback = _UNREACHABLE if code in _UNREACHABLE_CODES else _LOST if is_lost(error) else _UNKNOWN
-    what, hint = _REASONS.get(code, fallback)
+    if is_silence(error):
+        return TargetLostError(SILENT, target, f"{message}; waited {timeout:g} s", hint=LOOK)
+    if code not in _REASONS and is_lost(error):
+        return TargetLostError(_LOST[0], target, message, hint=_LOST[1])
+    what, hint = _REASONS.get(code, _UNREACHABLE if code in _UNREACHABLE_CODES else _UNKNOWN)
     return LoadError(what, where=target, got=message, hint=hint)

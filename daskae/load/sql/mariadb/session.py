@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -10,9 +10,14 @@ import pymysql
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from daskae.load.failures import mask_secrets
 from daskae.load.lock import wait_for_turn
+from daskae.load.sql.mariadb.failures import is_silence
+from daskae.load.sql.silence import cut_when_silent, keep_alive, patience
 
 _MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+_IDLE_CLIENT_SECONDS = 300  # eight hours by default
 
 
 @contextmanager
@@ -26,10 +31,13 @@ def connect(url: sa.URL, timeout: float) -> Iterator[sa.Connection]:
     timeout : float
         Seconds to wait for the server, and for locks that others hold; the server counts whole ones.
     """
-    arguments = {"connect_timeout": max(2, round(timeout)), "charset": "utf8mb4", "sql_mode": _MODE}
+    arguments = {"charset": "utf8mb4", "sql_mode": _MODE, **_limits(max(2, round(timeout)))}
     engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
     try:
-        with engine.connect() as connection:
+        with (
+            engine.connect() as connection,
+            _watched(driver(connection), lambda: _answers(engine, arguments, timeout), url, timeout),
+        ):
             seconds = max(1, math.ceil(timeout))
             connection.exec_driver_sql(
                 f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"
@@ -63,6 +71,8 @@ def transaction(connection: sa.Connection) -> Iterator[None]:
 def publisher_lock(connection: sa.Connection, database: str, timeout: float, target: str) -> Iterator[None]:
     """Hold the lock of all who publish into a database; the server frees it when this connection ends, however it ends.
 
+    A client that was cut off has ended for the server when it has said nothing for some minutes.
+
     Raises
     ------
     TargetBusyError
@@ -70,6 +80,7 @@ def publisher_lock(connection: sa.Connection, database: str, timeout: float, tar
     """
     name = "daskae-" + hashlib.sha256(database.encode()).hexdigest()[:32]
     take = sa.select(sa.func.get_lock(name, 0))
+    connection.exec_driver_sql(f"SET SESSION wait_timeout = {_IDLE_CLIENT_SECONDS}")
     wait_for_turn(lambda: connection.execute(take).scalar_one() == 1, timeout, target)
     yield  # closing the connection frees it
 
@@ -79,3 +90,29 @@ def driver(connection: sa.Connection) -> "pymysql.Connection[Any]":
     plain = connection.connection.driver_connection
     assert isinstance(plain, pymysql.Connection)
     return plain
+
+
+@contextmanager
+def _watched(plain: Any, answers: Callable[[], bool], url: sa.URL, timeout: float) -> Iterator[None]:
+    """Let statements take their time from now on, while the server answers."""
+    descriptor = plain._sock.fileno()
+    keep_alive(descriptor)
+    plain._read_timeout = None
+    target = mask_secrets(url.set(drivername="mariadb").render_as_string(hide_password=True))
+    with cut_when_silent(descriptor, answers, target, timeout):
+        yield
+
+
+def _limits(seconds: int) -> dict[str, int]:
+    """How long to wait for a connection, and for what the server says first."""
+    return {"connect_timeout": seconds, "read_timeout": seconds}
+
+
+def _answers(engine: sa.Engine, arguments: Mapping[str, object], timeout: float) -> bool:
+    """Whether the server lets somebody in, or says why it does not."""
+    given, words = engine.dialect.create_connect_args(engine.url)
+    try:
+        engine.dialect.connect(*given, **{**words, **arguments, **_limits(round(patience(timeout)))}).close()
+    except pymysql.Error as error:
+        return not is_silence(error)
+    return True

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import psycopg
 import sqlalchemy as sa
 
-from daskae.errors import LoadError, TargetBusyError
+from daskae.errors import LoadError, TargetBusyError, TargetLostError
 from daskae.load.failures import mask_secrets, plain_message, translated
+from daskae.load.sql.silence import LOOK, SILENT
 
 _CONSTRAINT = "23"
 _BUSY = {
@@ -64,6 +65,11 @@ def is_lost(error: BaseException | None) -> bool:
     return gone or state.startswith("08") or state in ("57P01", "57P02", "25P03")
 
 
+def is_silence(error: BaseException | None) -> bool:
+    """Tell whether a connection could not be had because nobody answered in time."""
+    return isinstance(error, psycopg.errors.ConnectionTimeout)
+
+
 def _load_error(error: BaseException | None, target: str, password: str, timeout: float) -> LoadError:
     state = sql_state(error)
     message = mask_secrets(plain_message(error) if state.startswith(_CONSTRAINT) else str(error)).strip()
@@ -72,10 +78,12 @@ def _load_error(error: BaseException | None, target: str, password: str, timeout
     if state in _BUSY:
         hint = "wait for it, then run the same command again"
         return TargetBusyError(f"{_BUSY[state]}; waited {timeout:g} s", target, message, hint=hint)
-    unknown = _UNKNOWN
-    if is_lost(error):
-        unknown = _UNREACHABLE if message.startswith("connection") else _LOST
-    what, hint = _REASONS.get(state) or _REASONS.get(state[:2]) or (not state and _said(message)) or unknown
+    known = _REASONS.get(state) or _REASONS.get(state[:2]) or (not state and _said(message)) or None
+    if known is None and is_silence(error):
+        return TargetLostError(SILENT, target, f"{message}; waited {timeout:g} s", hint=LOOK)
+    if known is None and is_lost(error) and not message.startswith("connection"):
+        return TargetLostError(_LOST[0], target, message, hint=_LOST[1])
+    what, hint = known or (_UNREACHABLE if is_lost(error) else _UNKNOWN)
     return LoadError(what, where=target, got=message, hint=hint)
 
 

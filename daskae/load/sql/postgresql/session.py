@@ -1,7 +1,7 @@
 """Connections, transactions and the publisher's lock of PostgreSQL."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import psycopg
@@ -9,14 +9,25 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from daskae.errors import LoadError
+from daskae.load.failures import mask_secrets
 from daskae.load.lock import wait_for_turn
+from daskae.load.sql.postgresql.failures import is_silence
+from daskae.load.sql.silence import (
+    IDLE_SECONDS,
+    PROBE_SECONDS,
+    PROBES,
+    UNSENT_SECONDS,
+    cut_when_silent,
+    patience,
+)
 
 # A client that was killed or cut off holds locks until the server sees that it is gone: by default after two hours, or
 # at the end of its statement.
 _DEAD_CLIENTS = {
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
+    "tcp_keepalives_idle": f"{IDLE_SECONDS}",
+    "tcp_keepalives_interval": f"{PROBE_SECONDS}",
+    "tcp_keepalives_count": f"{PROBES}",
+    "tcp_user_timeout": f"{UNSENT_SECONDS}s",
     "client_connection_check_interval": "5s",
 }
 # Staged rows are sorted and hashed by the transaction that publishes them. With the 4 MB that are PostgreSQL's default
@@ -24,7 +35,12 @@ _DEAD_CLIENTS = {
 _WORK_MEM = "64MB"
 _ENOUGH_MEMORY = f"""SELECT set_config('work_mem', '{_WORK_MEM}', false)
     WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('{_WORK_MEM}')"""
-_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_KEEPALIVE = {
+    "keepalives_idle": IDLE_SECONDS,
+    "keepalives_interval": PROBE_SECONDS,
+    "keepalives_count": PROBES,
+    "tcp_user_timeout": 1000 * UNSENT_SECONDS,
+}
 
 
 @contextmanager
@@ -43,7 +59,13 @@ def connect(url: sa.URL, schema: str, timeout: float) -> Iterator[sa.Connection]
     arguments = {"connect_timeout": max(2, round(timeout)), "client_encoding": "utf8", **_KEEPALIVE}
     engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
     try:
-        with engine.connect() as connection:
+        with (
+            engine.connect() as connection,
+            cut_when_silent(
+                driver(connection).fileno(), lambda: _answers(engine, arguments, timeout),
+                mask_secrets(url.set(drivername="postgresql").render_as_string(hide_password=True)), timeout,
+            ),
+        ):  # fmt: skip
             _set(connection, "lock_timeout", f"{max(1, round(timeout * 1000))}ms")
             _set(connection, "application_name", "daskae")
             connection.exec_driver_sql(_ENOUGH_MEMORY)
@@ -108,6 +130,16 @@ def driver(connection: sa.Connection) -> "psycopg.Connection[tuple[object, ...]]
     plain = connection.connection.driver_connection
     assert isinstance(plain, psycopg.Connection)
     return plain
+
+
+def _answers(engine: sa.Engine, arguments: Mapping[str, object], timeout: float) -> bool:
+    """Whether the server lets somebody in, or says why it does not."""
+    given, words = engine.dialect.create_connect_args(engine.url)
+    try:
+        engine.dialect.connect(*given, **{**words, **arguments, "connect_timeout": round(patience(timeout))}).close()
+    except psycopg.Error as error:
+        return not is_silence(error)
+    return True
 
 
 def _set(connection: sa.Connection, name: str, value: str) -> None:

@@ -1,8 +1,10 @@
-"""Workers in jobs of their own, submitted to Slurm by dask-jobqueue; the scheduler is in this process."""
+"""How the scheduler is started in this process, and what its workers' jobs look like."""
 
-import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +12,38 @@ from distributed.security import Security
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
-from daskae.engine.base import JOB_SHARE, Needs
+from daskae.engine.base import JOB_SHARE, Emit, Needs
 from daskae.engine.started import THREAD_VARIABLES, Started
-from daskae.errors import SettingsError
+from daskae.errors import SettingsError, WorkersUnavailableError
+from daskae.events import Warned
 from daskae.units import parse_seconds
 
 DEATH_TIMEOUT = 60
 """Seconds after which a worker without a scheduler ends, so that a killed driver leaves no jobs."""
 
+_NOT_NOW = (
+    "Unable to contact", "Socket timed out", "Zero Bytes", "temporarily unable", "inactive or drain",
+)  # fmt: skip
+"""What Slurm says where the settings are not to blame."""
+_NONE_FITS = "node configuration is not available"
+"""What it says of nodes that are too small, and of those that are down or drained for a while."""
+_WORKING, _MARKS = ("idle", "mixed", "allocated", "completing", "planned", "reserved"), "*~#!%$@^-+"
+"""States of nodes that run jobs, and what sinfo may write behind a state."""
 
-def start_slurm(settings: ClusterSettings, workers: int | None, needs: Needs) -> Started:
+
+def start_slurm(settings: ClusterSettings, workers: int | None, needs: Needs, emit: Emit) -> Started:
     """Start a scheduler here; jobs are submitted when it is scaled.
 
     Raises
     ------
     SettingsError
         If dask-jobqueue or Slurm's commands are missing, or Slurm would not take such a job.
+    WorkersUnavailableError
+        If it takes none at the moment.
     """
     try:
-        from dask_jobqueue import SLURMCluster
+        with _interrupts_kept():
+            from daskae.engine.slurm.jobs import JobCluster
     except ImportError as error:
         raise SettingsError(
             "a package is missing", "--cluster slurm", "no dask-jobqueue", hint="pip install 'daskae[slurm]'"
@@ -42,13 +57,33 @@ def start_slurm(settings: ClusterSettings, workers: int | None, needs: Needs) ->
     jobs = given.jobs if workers is None else -(-workers // given.processes)
     if settings.adaptive is not None:
         jobs = -(-settings.adaptive.minimum // given.processes)
-    cluster = SLURMCluster(**job_options(settings, needs.work_dir or Path.cwd()))
+
+    def refused(why: str) -> None:
+        emit(Warned(f"Slurm did not take a worker's job, another try in {settings.replace_after:g} s: {why}"))
+
+    options = job_options(settings, needs.work_dir or Path.cwd())
+    cluster = JobCluster(refused=refused, patience=settings.replace_after, **options)
+    # It calls sbatch and scancel there: cut short they would leave a job that nobody knows of.
+    cluster.loop.add_callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        _require_acceptable(cluster.job_script())
-    except SettingsError:
+        _require_acceptable(cluster.job_script(), settings.slurm.queue)
+    except BaseException:
         cluster.close()
         raise
     return Started(cluster, jobs * given.processes, cluster.scale)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Leave Ctrl-C to whom it belongs: dask-jobqueue, when imported, makes an exit with code 0 of it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def job_options(settings: ClusterSettings, work_dir: Path) -> dict[str, Any]:
@@ -107,14 +142,31 @@ def _make(folder: Path) -> None:
         ) from error  # fmt: skip
 
 
-def _require_acceptable(script: str) -> None:
+def _require_acceptable(script: str, queue: str | None) -> None:
     """Ask Slurm whether it would take the job; without this a refusal would show only as a worker that never comes."""
-    done = subprocess.run(
-        ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False, env=os.environ
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+    done = _ask("sbatch", "--test-only", given=script)
+    if done.returncode == 0:
+        return
+    said = " ".join(line for line in done.stderr.splitlines() if line.strip())[-300:]
+    if any(text in said for text in _NOT_NOW):
+        raise WorkersUnavailableError(
+            "Slurm takes no jobs at the moment", "cluster.slurm", said,
+            hint="sinfo shows the queues; run the same command again later",
+        )  # fmt: skip
+    if _NONE_FITS not in said or _is_any_node_up(queue):
         raise SettingsError(
-            "Slurm does not take the workers' jobs", "cluster.slurm", " ".join(lines)[-300:],
+            "Slurm does not take the workers' jobs", "cluster.slurm", said,
             "a queue, account, memory and walltime that there are", "sinfo shows the queues and their limits",
         )  # fmt: skip
+
+
+def _is_any_node_up(queue: str | None) -> bool:
+    """Whether a queue has nodes that work just now: jobs for one that has none are taken, and wait."""
+    where = [f"--partition={queue}"] if queue else []
+    done = _ask("sinfo", "--noheader", "--format=%a %T", *where)
+    states = {tuple(line.rstrip(_MARKS).split()) for line in done.stdout.splitlines()}
+    return done.returncode != 0 or not states.isdisjoint(("up", state) for state in _WORKING)
+
+
+def _ask(*command: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False)

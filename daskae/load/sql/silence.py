@@ -1,0 +1,105 @@
+"""A server that has fallen silent, or a network that lets nothing through, ends a session instead of hanging it.
+
+A statement may take an hour, and nothing comes over its connection all that time. So the length of the silence tells
+nothing; whether the server still answers does. While a session is open a thread asks it every now and then, on a new
+connection, and cuts the session when there is no answer. Where the server answers and the session's own path is gone,
+as behind a firewall that has forgotten it, the kernel finds out by its keepalives.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from daskae.errors import DaskaeError, TargetLostError
+
+SILENT = "the database does not answer"
+LOOK = "look at the network and at the server, then run the same command again"
+PERIOD_SECONDS = 10.0
+"""How often to ask."""
+_LEAST_PATIENCE, _MOST_PATIENCE = 10.0, 60.0
+_JOIN_SECONDS = 1.0
+IDLE_SECONDS, PROBE_SECONDS, PROBES = 30, 10, 3
+"""Keepalives: when the first is sent, how often, and how many may stay without an answer."""
+UNSENT_SECONDS = 120
+"""How long the other side may not take what was sent: a server that is busy with its disk does not, for a while."""
+
+
+def patience(timeout: float) -> float:
+    """Seconds that a server may take to answer: those to wait for others, within reason."""
+    return min(max(timeout, _LEAST_PATIENCE), _MOST_PATIENCE)
+
+
+@contextmanager
+def cut_when_silent(descriptor: int, answers: Callable[[], bool], target: str, timeout: float) -> Iterator[None]:
+    """Watch the server of a connection while the body runs, and end the connection when it answers no more.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the connection's socket.
+    answers : callable
+        Asks the server something on a new connection, and returns whether there was an answer in time.
+    target : str
+        The target in words, for the error.
+    timeout : float
+        Seconds to wait for others.
+
+    Raises
+    ------
+    TargetLostError
+        Instead of the error that the driver has for a connection that was cut.
+    """
+    stop, cut = threading.Event(), threading.Event()
+    # A twin of the descriptor, as the driver may close its own at any time, and the number may go to another file.
+    with socket.socket(fileno=os.dup(descriptor)) as twin:
+        watch = _Watch(twin, answers, stop, cut)
+        thread = threading.Thread(target=watch.work, name="database-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        except Exception as error:
+            if not cut.is_set() or isinstance(error, DaskaeError):
+                raise
+            got = f"no answer to a new connection in {patience(timeout):g} s, and none to what was sent"
+            raise TargetLostError(SILENT, target, got, hint=LOOK) from error
+        finally:
+            stop.set()
+            thread.join(_JOIN_SECONDS)  # one that waits for an answer goes by itself
+
+
+def keep_alive(descriptor: int) -> None:
+    """Let the kernel find out when the other side of a connection is gone."""
+    options = {
+        "TCP_KEEPIDLE": IDLE_SECONDS, "TCP_KEEPINTVL": PROBE_SECONDS, "TCP_KEEPCNT": PROBES,
+        "TCP_USER_TIMEOUT": 1000 * UNSENT_SECONDS,
+    }  # fmt: skip
+    with socket.socket(fileno=os.dup(descriptor)) as twin:
+        if twin.family == getattr(socket, "AF_UNIX", None):
+            return
+        twin.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if (number := getattr(socket, name, None)) is not None:  # not on every system
+                twin.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What the thread does."""
+
+    twin: socket.socket
+    answers: Callable[[], bool]
+    stop: threading.Event
+    cut: threading.Event
+
+    def work(self) -> None:
+        """Ask until there is no answer or no more need."""
+        while not self.stop.wait(PERIOD_SECONDS):
+            if not self.answers():
+                if not self.stop.is_set():
+                    self.cut.set()
+                    with suppress(OSError):  # it is closed already
+                        self.twin.shutdown(socket.SHUT_RDWR)
+                return
