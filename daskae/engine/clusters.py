@@ -1,6 +1,8 @@
 """The kinds of clusters, each with how it is started and how large it is to be."""
 
-from contextlib import ExitStack
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,7 @@ def connect(
     WorkersUnavailableError
         If no scheduler answers or no worker comes in time.
     """
+    stack.enter_context(_dask_is_silent())
     if target not in (LOCAL, SLURM, KUBERNETES):
         from daskae.engine.remote import open_client
 
@@ -59,6 +62,23 @@ def connect(
         stack.enter_context(Watchdog(started.cluster, started.scale, started.workers))
     wait_for_worker(client, target, settings)
     return Connected(client, slots)
+
+
+@contextmanager
+def _dask_is_silent() -> Iterator[None]:
+    """Keep Dask's tracebacks off the terminal: what goes wrong is said in our form."""
+    levels = {handler: handler.level for handler in logging.getLogger("distributed").handlers}
+    for handler in levels:
+        handler.setLevel(logging.CRITICAL)
+    interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupted = True  # in the middle of closing: its threads may have something to say until this process ends
+        raise
+    finally:
+        for handler, level in () if interrupted else levels.items():
+            handler.setLevel(level)
 
 
 def _start(

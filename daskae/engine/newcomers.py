@@ -12,6 +12,7 @@ from daskae.engine.probe import code_digest, look_around, token_file
 from daskae.events import Warned
 
 TOPIC = "daskae-refused"
+_GOODBYE_SECONDS = 5
 
 
 class Newcomers(WorkerPlugin):  # type: ignore[misc]
@@ -58,7 +59,9 @@ def watch_newcomers(client: Any, needs: Needs, emit: Emit) -> Iterator[None]:
         try:
             yield
         finally:
-            # Where the scheduler is gone the plugin is, too.
+            # Where the scheduler is gone the plugin is, too; that may not have been noticed yet.
             with suppress(OSError, TimeoutError, ValueError, RuntimeError):
                 if client.status == "running":
-                    client.unregister_worker_plugin(plugin.name)
+                    client.sync(
+                        client.scheduler.unregister_worker_plugin, name=plugin.name, callback_timeout=_GOODBYE_SECONDS
+                    )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from daskae.engine.slurm import DEATH_TIMEOUT
-from tests.cluster.jobs import Job, submit, worker_processes
+from tests.cluster.jobs import SMALL, Job, submit, worker_processes
 from tests.cluster.slurm import NODES, Slurm
 from tests.support import assert_same_tables, descendants
 
@@ -105,15 +105,24 @@ def test_a_second_signal_ends_the_driver_at_once(slurm: Slurm, job: Job) -> None
     nothing_left(slurm, DEATH_TIMEOUT + 60)
 
 
-def test_scancel_of_a_batch_driver_ends_its_workers(slurm: Slurm, job: Job, calm: dict[str, pa.Table]) -> None:
-    options = ("--mem=1500M", "--time=00:10:00")
-    number = submit(slurm, job, "driver.sbatch", "--config", job.config(), options=options)
+@pytest.mark.parametrize("script", ["driver.sbatch", "job.sbatch"])
+def test_scancel_of_a_batch_job_ends_it_in_order(
+    script: str, slurm: Slurm, job: Job, calm: dict[str, pa.Table]
+) -> None:
+    if script == "driver.sbatch":
+        options = ("--mem=1500M", "--time=00:10:00", "--output=said.out")
+        number = submit(slurm, job, script, "--config", job.config(), options=options)
+    else:
+        number = submit(slurm, job, script, options=(*SMALL, "--output=said.out"))
     job.wait_for_parts(1, slurm)
-    slurm.until(lambda: slurm.running(WORKER), "a worker")
     slurm.call("scancel", number)
     nothing_left(slurm, 60)
-    printed = (job.folder / f"daskae-driver-{number}.out").read_text()
-    assert "run the same command again to go on" in printed
+    slurm.until(lambda: not slurm.call("squeue", "-h"), "an empty queue", 60)
+    assert slurm.job(number)["JobState"] == "CANCELLED"
+    printed = (job.folder / "said.out").read_text()
+    assert "interrupted; finished parts are kept, run the same command again to go on" in printed
+    assert "Traceback" not in printed
+    assert "queued again" not in printed
     assert_same_tables(job.go_on(), calm)
 
 

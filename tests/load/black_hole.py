@@ -1,6 +1,7 @@
 """A network that lets nothing through and tells nobody, and a server that takes everything and says nothing."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,9 +23,17 @@ def why_not() -> str:
         return "rules for packets want root"
     if shutil.which("nft") is None:
         return "no nft; apt-get install nftables"
+    _sweep()
     hole = BlackHole(1)
     tried = hole.rules(f"add table inet {hole.table}\ndelete table inet {hole.table}", check=False)
     return f"nft: {tried.stderr.decode().strip()}" if tried.returncode else ""
+
+
+def _sweep() -> None:
+    """Close black holes of tests that were killed."""
+    for line in subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout.splitlines():
+        if (found := re.fullmatch(r"table inet (daskae_(\d+)_\d+)", line)) and not psutil.pid_exists(int(found[2])):
+            subprocess.run(["nft", "delete", "table", "inet", found[1]], check=False, capture_output=True)
 
 
 class Silence(Protocol):

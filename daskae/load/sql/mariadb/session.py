@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -34,10 +35,14 @@ def connect(url: sa.URL, timeout: float) -> Iterator[sa.Connection]:
     arguments = {"charset": "utf8mb4", "sql_mode": _MODE, **_limits(max(2, round(timeout)))}
     engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
     try:
-        with (
-            engine.connect() as connection,
-            _watched(driver(connection), lambda: _answers(engine, arguments, timeout), url, timeout),
-        ):
+        connection = engine.connect()
+        target = mask_secrets(url.set(drivername="mariadb").render_as_string(hide_password=True))
+        plain: Any = driver(connection)
+        descriptor, answers = plain._sock.fileno(), partial(_answers, engine, arguments, timeout)
+        keep_alive(descriptor)
+        plain._read_timeout = None  # statements may take their time from now on, while the server answers
+        # Closing the connection says something to the server, too.
+        with cut_when_silent(descriptor, answers, target, timeout), connection:
             seconds = max(1, math.ceil(timeout))
             connection.exec_driver_sql(
                 f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"
@@ -90,17 +95,6 @@ def driver(connection: sa.Connection) -> "pymysql.Connection[Any]":
     plain = connection.connection.driver_connection
     assert isinstance(plain, pymysql.Connection)
     return plain
-
-
-@contextmanager
-def _watched(plain: Any, answers: Callable[[], bool], url: sa.URL, timeout: float) -> Iterator[None]:
-    """Let statements take their time from now on, while the server answers."""
-    descriptor = plain._sock.fileno()
-    keep_alive(descriptor)
-    plain._read_timeout = None
-    target = mask_secrets(url.set(drivername="mariadb").render_as_string(hide_password=True))
-    with cut_when_silent(descriptor, answers, target, timeout):
-        yield
 
 
 def _limits(seconds: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import psycopg
 import sqlalchemy as sa
@@ -59,13 +60,11 @@ def connect(url: sa.URL, schema: str, timeout: float) -> Iterator[sa.Connection]
     arguments = {"connect_timeout": max(2, round(timeout)), "client_encoding": "utf8", **_KEEPALIVE}
     engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
     try:
-        with (
-            engine.connect() as connection,
-            cut_when_silent(
-                driver(connection).fileno(), lambda: _answers(engine, arguments, timeout),
-                mask_secrets(url.set(drivername="postgresql").render_as_string(hide_password=True)), timeout,
-            ),
-        ):  # fmt: skip
+        connection = engine.connect()
+        target = mask_secrets(url.set(drivername="postgresql").render_as_string(hide_password=True))
+        descriptor, answers = driver(connection).fileno(), partial(_answers, engine, arguments, timeout)
+        # Closing the connection says something to the server, too.
+        with cut_when_silent(descriptor, answers, target, timeout), connection:
             _set(connection, "lock_timeout", f"{max(1, round(timeout * 1000))}ms")
             _set(connection, "application_name", "daskae")
             connection.exec_driver_sql(_ENOUGH_MEMORY)
