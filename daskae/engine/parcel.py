@@ -57,7 +57,10 @@ def is_own(module: ModuleType) -> bool:
     if module.__name__ == "__main__" or module.__name__.partition(".")[0] in _OURS:
         return False  # __main__ always travels by value
     path = Path(file)
-    return not any(path.is_relative_to(place) for place in _installed())
+    if any(path.is_relative_to(place) for place in _installed()):
+        return False
+    depth = module.__name__.count(".") + (path.name == "__init__.py")
+    return len(path.parents) <= depth or not _is_for_packages(path.parents[depth])
 
 
 @lru_cache(maxsize=1)
@@ -65,3 +68,9 @@ def _installed() -> tuple[Path, ...]:
     paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {*site.getsitepackages(), site.getusersitepackages(), sys.prefix + "/lib", sys.base_prefix + "/lib"}
     return tuple({found for path in paths if path for found in (Path(path), Path(path).resolve())})
+
+
+@lru_cache(maxsize=256)
+def _is_for_packages(folder: Path) -> bool:
+    """Whether packages are installed in a folder: one that PYTHONPATH names, as batch systems' modules set it."""
+    return any(folder.glob("*.dist-info"))
