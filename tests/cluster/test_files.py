@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 import yaml
 
 from daskae.config import ClusterSettings, load_settings
-from daskae.config.clusters import KubernetesSettings
+from daskae.config.clusters import KubernetesSettings, SlurmSettings
 from daskae.engine.kubernetes import cluster_spec
 from tests.support import ROOT
 
@@ -68,6 +67,9 @@ def test_commented_settings_are_right(tmp_path: Path) -> None:
     assert settings.adaptive.maximum == 20
     assert settings.slurm.queue == "batch"
     assert settings.slurm.job_extra == ["--constraint=skylake"]
+    assert set(tomllib.loads((tmp_path / "all.toml").read_text())["cluster"]["slurm"]) == set(
+        SlurmSettings.model_fields
+    )
 
 
 # --- Kubernetes
@@ -230,51 +232,6 @@ def test_the_crontab_is_one_line_of_time_and_shell() -> None:
     assert all(re.fullmatch(r"[\d*,/-]+", item) for item in times)
     assert "%" not in command  # a line break to cron
     assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0
-
-
-@pytest.fixture
-def pretend(tmp_path: Path) -> Path:
-    """A folder whose ``python`` ends as the lines of ``codes`` say, one a call, and where nobody sleeps."""
-    for name, lines in (
-        (".venv/bin/python", 'echo "$@" >>calls; code=$(head -n 1 codes); sed -i 1d codes; exit $code'),
-        (".venv/bin/sleep", 'echo "sleep $1" >>calls'),
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{lines}\n")
-        path.chmod(0o755)
-    return tmp_path
-
-
-def outcome(command: list[str], folder: Path, codes: list[int]) -> tuple[int, int, int]:
-    """Run a command where ``python`` ends with these codes: the code of all, how often it was called, and sleep."""
-    (folder / "codes").write_text("".join(f"{code}\n" for code in codes))
-    (folder / "calls").write_text("")
-    path = f"{folder}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, timeout=60, check=False)
-    calls = (folder / "calls").read_text().splitlines()
-    slept = sum(line.startswith("sleep ") for line in calls)
-    return done.returncode, len(calls) - slept, slept
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"), [([0], (0, 1, 0)), ([75, 75, 0], (0, 3, 2)), ([75, 4], (4, 2, 1)), ([75] * 5, (75, 4, 4))]
-)
-def test_the_crontab_tries_again_where_that_may_help(
-    codes: list[int], expected: tuple[int, int, int], pretend: Path
-) -> None:
-    line = (FOLDER / "cron" / "crontab").read_text().splitlines()[-1].split(maxsplit=5)[5]
-    assert outcome(["bash", "-c", line.replace("/srv/shop", str(pretend))], pretend, codes) == expected
-    assert "jobs.customer_metrics" in (pretend / "calls").read_text()
-
-
-@pytest.mark.parametrize(("codes", "expected"), [([0], (0, 1, 0)), ([75, 75, 0], (0, 3, 2)), ([75, 4], (4, 2, 1))])
-def test_the_pod_tries_again_where_that_may_help(
-    codes: list[int], expected: tuple[int, int, int], pretend: Path
-) -> None:
-    (document,) = documents(FOLDER / "k8s" / "job.yaml")
-    (container,) = document["spec"]["job"]["spec"]["containers"]
-    assert outcome([*container["command"], *container["args"]], pretend, codes) == expected
 
 
 @pytest.mark.parametrize("path", files("*.md"), ids=lambda path: f"{path.parent.name}-{path.name}")
