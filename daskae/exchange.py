@@ -12,7 +12,6 @@ names.
 """
 
 import io
-import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from daskae.errors import ExchangeError
 from daskae.faults import crash_point
 from daskae.hashing import U64, bucket_of
 from daskae.partition import ExchangeFile
+from daskae.sealed import seal, unseal
 
 SLOTS = 256
 MANIFEST = "manifest.json"
@@ -203,10 +203,8 @@ def commit(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     The manifest is written whole and linked to its name. Nothing is synced, which would cost more than the task's other
     writes: what a power cut tears is told by the checksums, the manifest's own and those it holds, and made again.
     """
-    body = json.dumps(manifest, separators=(",", ":"))
-    text = json.dumps({"checksum": xxhash.xxh3_128_hexdigest(body.encode()), "body": body})
     temporary = folder / f"{MANIFEST}.{secrets.token_hex(8)}"
-    temporary.write_text(text)
+    temporary.write_text(seal(manifest))
     crash_point("exchange.before_commit")
     try:
         os.link(temporary, folder / MANIFEST)
@@ -231,13 +229,10 @@ def commit_files(folder: Path, manifest: dict[str, Any], names: Sequence[str | N
 def load_manifest(folder: Path) -> dict[str, Any] | None:
     """Read a manifest; None where there is none or it is not whole."""
     try:
-        outer = json.loads((folder / MANIFEST).read_text())
-        if xxhash.xxh3_128_hexdigest(outer["body"].encode()) != outer["checksum"]:
-            return None
-        body: dict[str, Any] = json.loads(outer["body"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        manifest: dict[str, Any] = unseal((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
         return None
-    return body
+    return manifest
 
 
 def files_are_whole(folder: Path, files: Sequence[ExchangeFile], *, thorough: bool) -> bool:

@@ -21,6 +21,7 @@ L0: dict[str, set[str]] = {
     "repeats": {"errors"},
     "budget": set(),
     "hashing": set(),
+    "sealed": {"hashing"},
     "patterns": set(),
     "allocators": set(),
     "arrow": set(),

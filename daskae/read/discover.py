@@ -1,7 +1,6 @@
 """From what a person names (files, globs, folders, URLs) to segments with content ids."""
 
 import glob
-import json
 import os
 import re
 import time
@@ -22,6 +21,7 @@ from daskae.read.dialect import Dialect
 from daskae.read.parquet import scan_parquet
 from daskae.read.scan import scan_csv
 from daskae.read.source import file_size_and_identity, filesystem, is_url
+from daskae.sealed import seal, unseal
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 _PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
@@ -170,9 +170,8 @@ def _scan(
         segments = scan_csv(file.path, file.label, dialect, block_size, pool)
     # A file written just before the scan may be written again without a visible change of its time.
     if entry is not None and started - modified > _SETTLED_SECONDS:
-        body = json.dumps([asdict(segment) for segment in segments])
         with replacing(entry) as temporary:
-            temporary.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
+            temporary.write_text(seal([asdict(segment) for segment in segments]))
             crash_point("scan.before_rename")
     return segments
 
@@ -180,10 +179,7 @@ def _scan(
 def _load(entry: Path) -> list[Segment] | None:
     """Return what an earlier scan found; None if there was none, or not a byte of it may be trusted."""
     try:
-        outer = json.loads(entry.read_text())
-        if digest_texts(outer["body"]) != outer["checksum"]:
-            return None
-        rows: list[dict[str, Any]] = json.loads(outer["body"])
+        rows: list[dict[str, Any]] = unseal(entry.read_text())
         if not rows:
             return None
         return [Segment(**{**row, "columns": tuple(row["columns"])}) for row in rows]

@@ -219,10 +219,11 @@ def find_repeated(plan: Plan, mapped: Mapped, engine: Engine, context: RunContex
         identity = digest_texts("unique-2", str(i), rule.definition, mapped.identity, str(samples))
         most_rows, passes = _rows_at_once(i, plan, mapped)
         tasks = [
-            UniqueTask(i, first, last, context.steps(digest_texts(identity, str(first), str(last))), samples)
+            UniqueTask(
+                i, first, last, context.steps(digest_texts(identity, str(first), str(last))), samples, passes, most_rows
+            )
             for first, last in plan.bucket_slots
         ]
-        tasks = [replace(task, passes=passes, most_rows=most_rows) for task in tasks]
         shared = (mapped.layout_path,)
         steps.append(
             _run_step("unique", tasks, find_duplicates, shared, engine, context, identity, "checked", _narrower)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from daskae.exchange import read_frame
 from daskae.stages.frames import with_decimals
+from daskae.stages.late_rejects import late_tables
 from daskae.stages.layout import Layout
 from daskae.stages.spec import Spec
 
@@ -41,9 +42,8 @@ def read_accepted(part: int, rows: AcceptedRows) -> pa.Table:
     frame = read_frame([path]) if path is not None else pl.DataFrame()
     if not frame.height:
         return empty_table(rows.spec)
-    late = read_frame(rows.late, columns=["part", "seq"])
-    if late.height:
-        frame = frame.join(late.filter(pl.col("part") == part), on="seq", how="anti")
+    if late := list(late_tables(rows.late, part, ["part", "seq"])):
+        frame = frame.join(pl.DataFrame(pl.from_arrow(pa.concat_tables(late))), on="seq", how="anti")
     return _for_people(frame.sort("seq").select(rows.spec.kept_columns), rows.spec)
 
 

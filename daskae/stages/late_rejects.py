@@ -81,12 +81,17 @@ class LateRejects:
         return pl.DataFrame(pl.from_arrow(pa.concat_tables(found))).sort("seq")
 
     def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        slot = self.part % 256
-        for path in self.files:
-            for table in read_slots(path, slot, slot + 1, columns):
-                mine = pl.Series(pl.from_arrow(table["part"])).to_numpy() == self.part
-                if mine.any():
-                    yield table.filter(to_array(mine))
+        return late_tables(self.files, self.part, columns)
+
+
+def late_tables(files: Sequence[Path], part: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Read the rows of one partition from the files of late rejects of all; ``columns`` has to hold ``part``."""
+    slot = part % 256
+    for path in files:
+        for table in read_slots(path, slot, slot + 1, columns):
+            mine = pl.Series(pl.from_arrow(table["part"])).to_numpy() == part
+            if mine.any():
+                yield table.filter(to_array(mine))
 
 
 def _with_reasons(late: pl.DataFrame, spec: Spec) -> pl.DataFrame:

@@ -4,7 +4,6 @@ Rows are numbered over the input in path order. A row travels as (partition, num
 that into its place in the input, which decides who was first among duplicates, whatever the partitioning.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from daskae.durable import replacing
 from daskae.errors import ExchangeError
-from daskae.hashing import digest_texts
 from daskae.partition import PartitionRef, PartitionResult, starting_rows
+from daskae.sealed import seal, unseal
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,8 @@ class Layout:
     def save(self, path: Path) -> None:
         """Write as JSON, for tasks to load."""
         rows = [[p.folder, p.files, p.starts, p.overall, p.in_file] for p in self.parts]
-        body = json.dumps(rows)
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
+            temporary.write_text(seal(rows))
 
     @classmethod
     def load(cls, path: Path) -> "Layout":
@@ -78,12 +76,8 @@ class Layout:
 @lru_cache(maxsize=1)
 def _load(path: Path, *version: int) -> Layout:
     try:
-        outer = json.loads(path.read_text())
-        body = outer["body"]
-        if digest_texts(body) != outer["checksum"]:
-            raise ValueError("its checksum is another one")
-        rows = json.loads(body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        rows = unseal(path.read_text())
+    except (OSError, ValueError) as error:
         raise ExchangeError("the layout of the input's rows is damaged", str(path), str(error)[:200]) from error
     return Layout(tuple(PartLayout(a, b, tuple(c), tuple(d), tuple(e)) for a, b, c, d, e in rows))
 

@@ -5,17 +5,16 @@ segment is noted in the folder that its output would have had, so a run that com
 the pieces by their content as it knows any partition.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from daskae.durable import replacing
-from daskae.hashing import digest_texts
 from daskae.partition import PartitionRef, Segment
 from daskae.read.cut import halves
 from daskae.read.dialect import Dialect
+from daskae.sealed import seal, unseal
 
 SPLIT = "split.json"
 Pieces = tuple[Segment, ...]
@@ -50,10 +49,10 @@ def _middle(sizes: Sequence[int]) -> int:
 
 def _save(pieces: Pieces, folder: Path) -> None:
     # Where it is and what it was then is taken from the input when the note is read, and a URL may hold a secret.
-    body = json.dumps([asdict(replace(piece, path="", identity="")) for piece in pieces])
+    note = seal([asdict(replace(piece, path="", identity="")) for piece in pieces])
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / SPLIT, synced=True) as temporary:
-        temporary.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
+        temporary.write_text(note)
 
 
 def folder_name(ref: PartitionRef) -> str:
@@ -64,10 +63,7 @@ def folder_name(ref: PartitionRef) -> str:
 def load_split(folder: Path) -> Pieces | None:
     """Return the pieces noted in a folder; None where there are none, or the note is not whole."""
     try:
-        outer = json.loads((folder / SPLIT).read_text())
-        if digest_texts(outer["body"]) != outer["checksum"]:
-            return None
-        rows: list[dict[str, Any]] = json.loads(outer["body"])
+        rows: list[dict[str, Any]] = unseal((folder / SPLIT).read_text())
         return tuple(Segment(**{**row, "columns": tuple(row["columns"])}) for row in rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None

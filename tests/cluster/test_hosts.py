@@ -68,7 +68,7 @@ def test_a_partitioned_worker_is_replaced_and_may_come_back(hosts: Hosts, tmp_pa
         until(lambda: cluster.log("scheduler").count("Register worker") == 2, "both workers")
         driver = start(tmp_path, "parted", "--cluster", cluster.address)
         try:
-            until(lambda: len(list(tmp_path.glob("parted/work/maps/*/*/manifest.json"))) >= 4, "the first parts")
+            until(lambda: len(list((tmp_path / "parted").glob("work/maps/*/*/manifest.json"))) >= 4, "the first parts")
             hosts.pull(1)
             until(lambda: "Remove worker" in cluster.log("scheduler"), "the scheduler to miss a worker")
             hosts.plug(1)

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from daskae.errors import InputChangedError, InputError
-from daskae.hashing import digest_texts
 from daskae.partition import Segment
 from daskae.read.discover import find_files, scan_files
 from daskae.read.reader import raw_batches, read_segments
 from daskae.read.source import open_stream
+from daskae.sealed import seal, unseal
 
 from .reading import PLAIN, cells, cut, read, rows_of_batch, settle
 
@@ -202,10 +202,9 @@ def test_another_byte_is_another_content_id(tmp_path: Path) -> None:
 def poison(cache: Path) -> None:
     """Change what the cache says, so that its use can be seen."""
     (entry,) = cache.iterdir()
-    rows = json.loads(json.loads(entry.read_text())["body"])
+    rows = unseal(entry.read_text())
     rows[0]["digest"] = "poisoned"
-    body = json.dumps(rows)
-    entry.write_text(json.dumps({"checksum": digest_texts(body), "body": body}))
+    entry.write_text(seal(rows))
 
 
 @pytest.fixture
