@@ -12,7 +12,9 @@ names.
 """
 
 import io
+import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -26,7 +28,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from daskae.errors import ExchangeError
+from daskae.errors import DaskaeError, ExchangeError
 from daskae.faults import crash_point
 from daskae.hashing import U64, bucket_of
 from daskae.partition import ExchangeFile
@@ -39,6 +41,8 @@ _GROUPS = b"slot_groups"
 _GROUP_ROWS, _FEWEST_ROWS = 16_384, 1024
 """Rows of a record batch, roughly; no fewer than the latter where there are more buckets than such batches."""
 _READ_WINDOW = 4 << 20
+_ATTEMPT = re.compile(r"-[0-9a-f]{16}(?=[-.])")
+"""What an attempt has put into a file's name."""
 _WRITE_BUFFER = 1 << 20
 """Bytes handed to the system at once: a file written in pieces of some kilobytes takes twice the time (measured)."""
 
@@ -197,11 +201,16 @@ def read_frame(
     return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
 
 
-def commit(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def commit(folder: Path, manifest: dict[str, Any], *, compare: bool = True) -> dict[str, Any]:
     """Make a task's output valid, or give back the output of the attempt that was first.
 
     The manifest is written whole and linked to its name. Nothing is synced, which would cost more than the task's other
     writes: what a power cut tears is told by the checksums, the manifest's own and those it holds, and made again.
+
+    Raises
+    ------
+    DaskaeError
+        If the attempt that was first has another result, and ``compare`` asks for the same.
     """
     temporary = folder / f"{MANIFEST}.{secrets.token_hex(8)}"
     temporary.write_text(seal(manifest))
@@ -211,6 +220,8 @@ def commit(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     except FileExistsError:
         winner = load_manifest(folder)
         if winner is not None:
+            if compare:
+                _require_same(folder, manifest, winner)
             return winner
         os.replace(temporary, folder / MANIFEST)
     finally:
@@ -219,11 +230,42 @@ def commit(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def commit_files(folder: Path, manifest: dict[str, Any], names: Sequence[str | None]) -> dict[str, Any]:
+def _require_same(folder: Path, mine: dict[str, Any], winner: dict[str, Any]) -> None:
+    """Refuse an attempt with other counts, or with other bytes in files of the same names and sizes.
+
+    Sizes may differ: an attempt with less memory writes its rows in more pieces.
+    """
+    one, other = (json.loads(json.dumps(manifest)) for manifest in (mine, winner))
+    differing = [name for name, value in one.items() if _is_count(value) and other.get(name) != value]
+    (names, sums), (other_names, other_sums) = _files_of(one), _files_of(other)
+    if names == other_names:
+        differing += [name for (name, _), mine, its in zip(names, sums, other_sums, strict=True) if mine != its]
+    if differing:
+        raise DaskaeError(
+            "a task gave another result when it was run again", str(folder), f"another value of {differing[0]}",
+            hint="a step, rule or metric of your own depends on chance, on the time, on the order of a set or on the"
+            " machine: mend it and run with --fresh; validation.check_determinism = false goes on",
+        )  # fmt: skip
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, list) and all(isinstance(item, int) for item in value))
+
+
+def _files_of(manifest: dict[str, Any]) -> tuple[list[tuple[str, int]], list[str]]:
+    """Return names, without what each attempt has put into them, with sizes; and checksums."""
+    files = manifest.get("files", [])
+    found = [ExchangeFile(**file) for file in (files.values() if isinstance(files, dict) else files)]
+    return [(_ATTEMPT.sub("", file.name), file.nbytes) for file in found], [file.checksum for file in found]
+
+
+def commit_files(
+    folder: Path, manifest: dict[str, Any], names: Sequence[str | None], *, compare: bool = True
+) -> dict[str, Any]:  # fmt: skip
     """Commit a manifest together with size and checksum of the files that belong to it."""
     sums = [(name, *file_checksum(folder / name)) for name in names if name is not None]
     files = [asdict(ExchangeFile(name, 0, size, checksum)) for name, size, checksum in sums]
-    return commit(folder, {**manifest, "files": files})
+    return commit(folder, {**manifest, "files": files}, compare=compare)
 
 
 def load_manifest(folder: Path) -> dict[str, Any] | None:

@@ -4,7 +4,8 @@ Results are kept for later runs and made again after a crash, so a function that
 other rows would make two runs over the same input differ. The second call is given the first rows alone, so a function
 for which it matters which rows stand beside them is found out, too.
 
-Not covered: what is the same within a process and differs between processes, such as the order of a set of texts.
+Not covered: what is the same within a process and differs between processes, such as the order of a set of texts; only
+where a part is run twice does :func:`daskae.exchange.commit` see it.
 """
 
 import polars as pl

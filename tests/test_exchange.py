@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskae.errors import ExchangeError
+from daskae.errors import DaskaeError, ExchangeError
 from daskae.exchange import (
     MANIFEST,
     SLOTS,
@@ -161,6 +161,32 @@ def test_the_first_attempt_wins(tmp_path: Path) -> None:
     assert commit(tmp_path, second) == first
     assert load_manifest(tmp_path) == first
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+
+
+def result(token: str, checksum: str = "aa", nbytes: int = 9, rows: int = 3, **more: Any) -> dict[str, Any]:
+    file = {"name": f"rows-{token * 16}.arrow", "rows": 3, "nbytes": nbytes, "checksum": checksum}
+    return {"file": file["name"], "rows": rows, "files": [file], **more}
+
+
+@pytest.mark.parametrize(
+    ("second", "named"),
+    [(result("b", checksum="bb"), r"rows\.arrow"), (result("b", rows=4), "rows"), (result("b", parts=[1, 2]), "parts")],
+)
+def test_an_attempt_with_another_result_is_told(second: dict[str, Any], named: str, tmp_path: Path) -> None:
+    first = result("a", parts=[1, 3])
+    commit(tmp_path, first)
+    with pytest.raises(DaskaeError, match=rf"gave another result(.|\n)*another value of {named}"):
+        commit(tmp_path, {"parts": [1, 3], **second})
+    assert load_manifest(tmp_path) == first
+    assert commit(tmp_path, second, compare=False) == first
+
+
+def test_attempts_may_differ_in_names_times_and_the_cut_of_their_files(tmp_path: Path) -> None:
+    first = result("a", states={"rule": {"seconds": 0.5}})
+    commit(tmp_path, first)
+    assert commit(tmp_path, result("b", states={"rule": {"seconds": 0.7}})) == first
+    assert commit(tmp_path, result("b", checksum="bb", nbytes=11)) == first
+    assert commit(tmp_path, {**result("b"), "files": {"rows": result("b")["files"][0]}}) == first
 
 
 def test_no_manifest(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class RunContext:
     rules: tuple[RuleOutcome, ...] = ()
     step_outcomes: tuple[StepOutcome, ...] = ()
     load_id: str = ""
+    is_loaded: bool = False
+    """Whether the target holds the load."""
     tables: tuple[TableParts, ...] = ()
     accepted: AcceptedRows | None = None
     mended: list[str] = field(default_factory=list)

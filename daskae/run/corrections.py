@@ -1,8 +1,8 @@
 """Corrections of rejected rows, kept in the work directory: input, not cache.
 
-One Parquet file holds them all; it is replaced whole, so a reader finds the old or the new one. A correction belongs to
-a piece of a source, known by its place and the hash of its bytes: while the piece is the same, every run over the file
-takes the corrected record in place of the source's.
+One file with a checksum holds them all; it is replaced whole, so a reader finds the old or the new one. A correction
+belongs to a piece of a source, known by its place and the hash of its bytes: while the piece is the same, every run
+over the file takes the corrected record in place of the source's.
 """
 
 import fcntl
@@ -18,9 +18,10 @@ import polars as pl
 from daskae.durable import replacing, sync_names
 from daskae.errors import InputError
 from daskae.faults import crash_point
+from daskae.sealed import seal, unseal
 
 _FOLDER = "corrections"
-_FILE = "corrections.parquet"
+_FILE = "corrections.json"
 _KEY = ("label", "position", "by_row", "piece_start", "piece_end", "piece_digest")
 
 
@@ -51,7 +52,7 @@ def corrections_path(work: Path) -> Path:
     return work / _FOLDER / _FILE
 
 
-def load_corrections(work: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def load_corrections(work: Path) -> pl.DataFrame:
     """Read all corrections, in the order they came; an empty frame where there are none.
 
     Raises
@@ -60,12 +61,11 @@ def load_corrections(work: Path, columns: Sequence[str] | None = None) -> pl.Dat
         If the file is damaged.
     """
     path = corrections_path(work)
-    names = list(columns or _SCHEMA)
     if not path.exists():
-        return pl.DataFrame(schema={name: _SCHEMA[name] for name in names})
+        return pl.DataFrame(schema=_SCHEMA)
     try:
-        return pl.read_parquet(path, columns=names, memory_map=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
+        return pl.DataFrame(unseal(path.read_text()), schema=_SCHEMA)
+    except (OSError, ValueError) as error:
         raise InputError(
             "the corrections of rejected rows cannot be read", str(path), str(error)[:200],
             hint="remove the file to go on without them",
@@ -74,7 +74,7 @@ def load_corrections(work: Path, columns: Sequence[str] | None = None) -> pl.Dat
 
 def count_corrections(work: Path) -> dict[str, int]:
     """Return how many corrections each file has."""
-    labels = load_corrections(work, ["label"])["label"]
+    labels = load_corrections(work)["label"]
     return dict(labels.value_counts(sort=False).sort("label").iter_rows())
 
 
@@ -158,7 +158,7 @@ def _replace(work: Path, table: pl.DataFrame) -> None:
     path = corrections_path(work)
     try:
         with replacing(path, synced=True) as temporary:
-            table.write_parquet(temporary)
+            temporary.write_text(seal(table.to_dicts()))
             crash_point("corrections.before_rename")
     except OSError as error:
         raise _unwritable(path, error) from error

@@ -56,6 +56,7 @@ def publish(sink: Sink, turn: Turn, plan: Plan, outcome: Outcome, context: RunCo
         load = make_load(context, load_id, outcome.rows.read, tables)
         context.load_id, context.tables = load.load_id, tables
         receipt = sink.preflight(load) or _publish_in_turn(sink, load, turn, plan, context)
+        context.is_loaded = True
         for rejected in receipt.rejected:
             reason = rejected.reason.replace("_", " ")
             context.emit(Warned(f"{rejected.rows} rows of {rejected.table} left out ({reason}): {rejected.file}"))
@@ -70,6 +71,7 @@ def _publish_in_turn(sink: Sink, load: Load, turn: Turn, plan: Plan, context: Ru
         require_same_inputs(plan)
         crash_point("publish.before")
         receipt = sink.publish(load)
+        context.is_loaded = True
         crash_point("publish.after")
         return receipt
 

@@ -80,6 +80,8 @@ def explained(context: RunContext, plans: list[Plan]) -> Iterator[None]:
         if cause is None or number not in _CAUSES or not _is_below(cause.filename, context.work):
             raise
         what, hint = _CAUSES[number]
+        if context.is_loaded:
+            hint = f"the load is in the target, what is missing is its report: {hint}"
         free = _free_bytes(context.work)
         got = f"{os.strerror(number)}; " + ("" if free is None else f"{format_bytes(free)} free")
         needed = f"{format_bytes(needed_bytes(plans[-1]))} at least" if plans and number == errno.ENOSPC else ""

@@ -52,7 +52,9 @@ def finalize_bucket(task: FinalizeTask, spec: Spec, facts: Facts) -> dict[str, A
             writer.write_table(batch)
         if writer is not None:
             writer.close()
-    return commit_files(task.folder, {"file": name, "rows": totals.rows, **totals.to_json()}, [name])
+    return commit_files(
+        task.folder, {"file": name, "rows": totals.rows, **totals.to_json()}, [name], compare=spec.checks_repeats
+    )
 
 
 def _finished(states: Sequence[Path], spec: Spec, facts: Facts, totals: "Totals") -> Iterator[pa.Table]:

@@ -86,7 +86,8 @@ class Leavings:
             "states": self._stems, "cohort": self._cells, "first_day": days[0], "last_day": days[1],
             "steps": self._steps[0] if self._steps else {},
         }  # fmt: skip
-        return commit_files(self._folder, manifest, [late, *(name for stem in self._stems for name in _files(stem))])
+        names = [late, *(name for stem in self._stems for name in _files(stem))]
+        return commit_files(self._folder, manifest, names, compare=self._spec.checks_repeats)
 
     def _add_late(self, late: pl.DataFrame) -> None:
         """Write rejected rows by partition, and count them by the first rule they broke."""

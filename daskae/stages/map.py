@@ -90,7 +90,7 @@ def process_partition(
         raise ConservationError(
             "rows got lost in a partition", str(ref), f"{kept} + {result.rejected}", str(result.rows)
         )
-    return PartitionResult.from_json(commit(folder, result.to_json()))
+    return PartitionResult.from_json(commit(folder, result.to_json(), compare=spec.checks_repeats))
 
 
 def _change(steps: tuple[ReadyStep, ...], runner: Runner) -> Change | None:

@@ -73,7 +73,9 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
             rows += table.height
         if writer is not None:
             writer.add_key_value_metadata({PIECES: json.dumps(_pieces(task.ref, layout, sorted(segments))).encode()})
-    return commit_files(task.folder, {"file": name, "rows": rows, "samples": samples}, [name])
+    return commit_files(
+        task.folder, {"file": name, "rows": rows, "samples": samples}, [name], compare=spec.checks_repeats
+    )
 
 
 def _early_rejects(layout: PartLayout) -> Iterator[pl.DataFrame]:

@@ -253,6 +253,7 @@ def test_a_disk_that_becomes_read_only(place: str, how: str, point: str, there: 
         assert f"where:   {job.folder}/{place}" in said
         assert "next:    " in said
         assert "read-only disk" in said or "cannot be written" in said
+        assert ("the load is in the target" in said) == there
     old, served = (read_tables(job.folder / f"{place}-{name}") for name in ("old", "served"))
     assert served == (calm.tables if there else old) != (old if there else calm.tables)
     document = json.loads((job.folder / f"{place}-again.json").read_text())

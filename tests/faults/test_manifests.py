@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from daskae.errors import InputError
 from daskae.exchange import MANIFEST, files_are_whole, load_manifest
 from daskae.partition import ExchangeFile, Segment
 from daskae.read import discover
+from daskae.run.corrections import Correction, corrections_path, load_corrections, store_corrections
 from daskae.stages import split
 from daskae.stages.layout import Layout
 from daskae.validate import reference
@@ -155,6 +157,22 @@ FLIPS = [
     for kind in KINDS
     for seed in range(6)
 ]
+
+
+def test_every_byte_of_the_corrections(tmp_path: Path) -> None:
+    found = [
+        Correction("orders.csv", 30 + i, False, f"O{i},C1,2024-01-05,{i}", 0, 90, "ab" * 16, i, "r1") for i in range(3)
+    ]
+    assert store_corrections(tmp_path, found) == 3
+
+    def load() -> list[Correction] | None:
+        try:
+            return [Correction(**row) for row in load_corrections(tmp_path).to_dicts()]
+        except InputError:
+            return None
+
+    assert load() == found
+    assert_no_flip_goes_unnoticed(corrections_path(tmp_path), load, [1, 128])
 
 
 @pytest.mark.parametrize(("kind", "seed"), FLIPS)

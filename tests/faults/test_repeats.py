@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import polars as pl
+import psutil
 import pytest
 
 from daskae.aggregate import FrameMetric
@@ -24,6 +26,7 @@ from tests.engine.clusters import Cluster
 from tests.support import ROOT, read_table
 
 from .checker import numbered_orders
+from .jobs import PATIENCE, until
 
 COUNTER = itertools.count()
 
@@ -122,15 +125,23 @@ if __name__ == "__main__":
 
 def run_script(tmp_path: Path, name: str, target: str, *flags: str, **environment: str) -> tuple[int, str]:
     """Run a person's script with one of its functions; exit code and errors."""
+    script = start_script(tmp_path, name, target, *flags, **environment)
+    errors = script.communicate()[1]
+    return script.returncode, errors
+
+
+def start_script(tmp_path: Path, name: str, target: str, *flags: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a person's script with one of its functions."""
     script, orders = tmp_path / "script.py", tmp_path / "orders.csv"
     script.write_text(SCRIPT)
     rows = [f"O{i},C{i},2024-01-05,1" for i in range(600)]
-    orders.write_text("\n".join(["order_id,customer_id,order_date,amount", *rows]) + "\n")
+    if not orders.exists():
+        orders.write_text("\n".join(["order_id,customer_id,order_date,amount", *rows]) + "\n")
     argv = [name, str(orders), "--to", f"{tmp_path}/{target}/", "--work-dir", f"{tmp_path}/work-{target}", *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, str(script), *argv, "--quiet"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_metric_that_gives_other_values_is_named(tmp_path: Path) -> None:
@@ -174,3 +185,23 @@ def test_what_is_the_same_within_a_process_is_not_seen(tmp_path: Path) -> None:
         found.append(read_table(tmp_path / seed / "customer_metrics")["customer_id"].to_pylist())
     assert len(found[0]) == len(found[1]) == 600
     assert found[0] != found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", ["true", "false"])
+def test_two_attempts_of_a_part_with_other_results_are_told(check: str, tmp_path: Path) -> None:
+    """The second takes the work of the first over while that is stopped, as after a pause of the machine."""
+    setting = {"DASKAE_VALIDATION__CHECK_DETERMINISM": check}
+    stop = {**setting, "DASKAE_STOP_AT": "exchange.before_commit"}
+    first = start_script(tmp_path, "any_name", "out", "--cluster", "inline", PYTHONHASHSEED="1", **stop)
+    until(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED, "the stop")
+    code, errors = run_script(tmp_path, "any_name", "out", "--cluster", "inline", PYTHONHASHSEED="2", **setting)
+    assert code == 0, errors
+    first.send_signal(signal.SIGCONT)
+    errors = first.communicate(timeout=PATIENCE)[1]
+    if check == "true":
+        assert first.returncode == 1
+        assert "a task gave another result when it was run again" in errors
+        assert "the order of a set" in errors
+    else:
+        assert first.returncode == 0, errors

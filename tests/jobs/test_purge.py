@@ -149,7 +149,7 @@ def test_nothing_names_the_customer_any_more(shop: Shop) -> None:
     """In no file, decoded or not; other rows, files and figures are what they were."""
     before, customers = quarantines(shop), [row for row in shop.customers() if row[0] != CANARY]
     names = {path.rpartition("/")[2].partition("-")[0] for path in files_naming(shop.work, CANARY)}
-    assert {"corrections.parquet", "keys.arrow", "report.html", "profile.json", "manifest.json"} <= names
+    assert {"corrections.json", "keys.arrow", "report.html", "profile.json", "manifest.json"} <= names
     assert {"settings.json", "rejected", "rows", "rejects", "check"} <= names
     assert len(shop.customers()) == len(customers) + 1
 

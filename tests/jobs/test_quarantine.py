@@ -656,7 +656,7 @@ def test_a_csv_with_a_torn_line_is_refused(there: Path) -> None:
 
 def test_damaged_corrections_are_named(here: Path) -> None:
     assert quarantine("replay", corrected_csv(), "--no-run")[0] == 0
-    kept = here / ".daskae" / "corrections" / "corrections.parquet"
+    kept = here / ".daskae" / "corrections" / "corrections.json"
     kept.write_bytes(b"PAR1")
     for code, told in ((call_main(["orders.csv", "--quiet"])[0], ""), quarantine("list")[::2]):
         assert code == 1
