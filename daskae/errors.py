@@ -97,7 +97,7 @@ class WorkersUnavailableError(EngineError):
 
 
 class WorkDirError(DaskaeError):
-    """The work directory cannot be written; finished parts are kept, the target is as it was if the text says no other."""
+    """The work directory cannot be written; finished parts are kept, and the text says if the load is in the target."""
 
 
 class TimeLimitError(DaskaeError):
