@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from daskae.errors import DaskaeError, ExchangeError
 from daskae.faults import crash_point
-from daskae.hashing import U64, bucket_of
+from daskae.hashing import U64, bucket_of, file_checksum
 from daskae.partition import ExchangeFile
 from daskae.sealed import seal, unseal
 
@@ -40,7 +40,6 @@ _OFFSETS = "slot_offsets"
 _GROUPS = b"slot_groups"
 _GROUP_ROWS, _FEWEST_ROWS = 16_384, 1024
 """Rows of a record batch, roughly; no fewer than the latter where there are more buckets than such batches."""
-_READ_WINDOW = 4 << 20
 _ATTEMPT = re.compile(r"-[0-9a-f]{16}(?=[-.])")
 """What an attempt has put into a file's name."""
 _WRITE_BUFFER = 1 << 20
@@ -149,17 +148,6 @@ class _SummedFile(io.RawIOBase):
 def _to_batch(frame: pl.DataFrame) -> pa.RecordBatch:
     """Return at least one row as one batch."""
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks().to_batches()[0]
-
-
-def file_checksum(path: Path) -> tuple[int, str]:
-    """Return size and XXH3-128 of a file."""
-    state, size = xxhash.xxh3_128(), 0
-    with path.open("rb", buffering=0) as file:
-        buffer = bytearray(_READ_WINDOW)
-        while count := file.readinto(buffer):
-            state.update(memoryview(buffer)[:count])
-            size += count
-    return size, str(state.hexdigest())
 
 
 def read_slots(path: Path, first: int, last: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ To find equal rows and keys, Polars' own row hash is used: it is seven times fas
 within a version, which is part of every fingerprint.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import xxhash
 from numpy.typing import NDArray
 
 U64 = NDArray[np.uint64]
+
+_READ_WINDOW = 4 << 20
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
@@ -28,6 +31,22 @@ _NULL = np.uint64(0x6A09E667F3BCC908)
 def digest_bytes(data: Any) -> str:
     """Return the XXH3-128 of a bytes-like object as 32 hex digits."""
     return str(xxhash.xxh3_128_hexdigest(data))
+
+
+def file_checksum(path: Path) -> tuple[int, str]:
+    """Return size and XXH3-128 of a file."""
+    with path.open("rb", buffering=0) as file:
+        return stream_checksum(file)
+
+
+def stream_checksum(file: Any) -> tuple[int, str]:
+    """Return size and XXH3-128 of what is left of an open file that has ``readinto``."""
+    state, size = xxhash.xxh3_128(), 0
+    buffer = bytearray(_READ_WINDOW)
+    while count := file.readinto(buffer):
+        state.update(memoryview(buffer)[:count])
+        size += count
+    return size, str(state.hexdigest())
 
 
 def digest_texts(*parts: str) -> str:

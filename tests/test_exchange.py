@@ -16,13 +16,13 @@ from daskae.exchange import (
     SLOTS,
     ExchangeWriter,
     commit,
-    file_checksum,
     files_are_whole,
     load_manifest,
     read_frame,
     read_slots,
     slots_of,
 )
+from daskae.hashing import file_checksum
 from daskae.partition import ExchangeFile
 
 Slots = np.ndarray[tuple[int], np.dtype[np.uint16]]

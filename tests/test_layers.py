@@ -83,6 +83,7 @@ L5: dict[str, set[str]] = {
     "jobs.generate_orders": {"__init__", "errors", "units", "synthetic"},
     "jobs.quarantine": {"__init__", "errors", "allocators", "config", "monitor", "report", "run", "run.job"},
     "jobs.purge": {"__init__", "errors", "masking", "units", "config", "run"},
+    "jobs.verify": {"__init__", "errors", "units", "config", "load", "run"},
     "jobs.import_rules": {"errors", "config", "interop"},
     "jobs.profile_input": {"__init__", "errors", "allocators", "config", "monitor", "report", "run", "run.job"},
     "jobs": set(),
@@ -119,6 +120,7 @@ PLACES = {
         "jobs.import_rules",
         "jobs.purge",
         "jobs.quarantine",
+        "jobs.verify",
     },
 }
 NOWHERE = {

@@ -31,6 +31,10 @@ REJECT_COLUMNS = ("_reason", "_row")
 """Columns in front of the rows in a file of left out rows; ``_row`` is the place in the batch, from 1."""
 
 
+ColumnTotal = tuple[int, str | None]
+"""Values of a column that are not null, and their exact sum as a text: None where they are no numbers, or inexact."""
+
+
 @dataclass(frozen=True)
 class TableParts:
     """One finished table, still in the work directory."""
@@ -49,6 +53,8 @@ class TableParts:
     """Columns whose values make folders in a target of files; none for one folder."""
     personal: bool = False
     """Whether its keys name persons, so that no message may show them."""
+    totals: Mapping[str, ColumnTotal] = field(default_factory=dict)
+    """By column; kept in the ledger, to verify the target by. See :func:`daskae.load.totals.column_totals`."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from daskae.errors import LoadError
-from daskae.load.base import Changes, Load, Receipt, Rejected, Strategy
+from daskae.load.base import Changes, ColumnTotal, Load, Receipt, Rejected, Strategy
 from daskae.masking import HIDDEN, name_pattern
 
 _BY_KEY = ("upsert", "merge")
@@ -56,6 +56,17 @@ class Entry:
     started_at: str = ""
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows inserted, updated and so on, by table; see :class:`daskae.load.base.Changes`."""
+
+    totals: dict[str, dict[str, ColumnTotal]] = field(default_factory=dict)
+    """By table and column, of the rows that a replace or an append brought; see :class:`~daskae.load.base.TableParts`.
+    """
+
+    def column_totals(self, table: str) -> dict[str, ColumnTotal]:
+        """Return the totals of the rows that carry the load's id; none where rows of the batch were left out."""
+        counts = self.changes.get(table, {})
+        if counts.get("rejected") or counts.get("duplicates"):
+            return {}
+        return {name: (values, total) for name, (values, total) in self.totals.get(table, {}).items()}
 
     def rows(self) -> dict[str, int]:
         """Count the rows of the load by table; old entries know only those that carried its id."""
@@ -127,6 +138,20 @@ def rewritten_since(entries: Sequence[Entry], entry: Entry) -> set[str]:
     return touched_since([other for other in entries if other.strategy in _BY_KEY], entry)
 
 
+def known_rows(entries: Sequence[Entry], table: str) -> int | None:
+    """Return how many rows a table must have in all; None where rows may be in it that no entry counts."""
+    rows = None
+    for entry in entries:
+        if table in entry.tables and entry.status != "failed":
+            if entry.strategy == "replace":
+                rows = entry.tables[table]
+            elif entry.strategy == "append" and rows is not None and entry.status == "published":
+                rows += entry.tables[table]
+            elif entry.strategy in _BY_KEY:
+                rows = None
+    return rows
+
+
 def next_sequence(entries: Sequence[Entry]) -> int:
     """Return the number of the next entry."""
     return max((entry.sequence for entry in entries), default=0) + 1
@@ -157,6 +182,7 @@ def add_entry(entries: Sequence[Entry], load: Load) -> list[Entry]:
         loaded_at=iso_text(load.loaded_at),
         published_at=iso_text(datetime.now(UTC)),
         message="",
+        totals={parts.name: dict(parts.totals) for parts in load.tables if load.strategy not in _BY_KEY},
     )
     return [*kept, new]
 

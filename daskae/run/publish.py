@@ -7,9 +7,8 @@ from datetime import datetime
 from daskae.config import Settings
 from daskae.errors import SettingsError
 from daskae.events import Warned
-from daskae.exchange import file_checksum
 from daskae.faults import crash_point
-from daskae.hashing import digest_texts
+from daskae.hashing import digest_texts, file_checksum
 from daskae.load.audits import LoadCheck
 from daskae.load.base import Load, LoadOptions, Receipt, Sink, TableParts
 from daskae.load.shape import Drift, Metadata

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from daskae.batch import Batch
-from daskae.exchange import file_checksum
+from daskae.hashing import file_checksum
 from daskae.partition import ExchangeFile
 from daskae.profile.scan import Reading
 from daskae.profile.state import TableState

@@ -17,6 +17,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from daskae.load.verifying import verify_target
 from tests.support import (
     EXACT_DUPLICATE,
     POSITIVE_QUANTITY,
@@ -125,6 +126,7 @@ class Calm:
         assert document["rows"] == self.document["rows"]
         assert document["load_id"] == self.document["load_id"]
         quarantine = read_quarantine(document["quarantine"])
+        assert verify_target(f"{job.folder}/out/").differences == ()
         assert_same_tables(job.tables(), self.tables)
         assert fingerprint(job.tables()) == fingerprint(self.tables)
         assert quarantine == self.quarantine

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from daskae.load.base import METADATA_COLUMNS, Load, Strategy, TableParts
+from daskae.load.totals import column_totals
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 LOADED_AT = datetime(2026, 3, 1, 12, 30)
@@ -30,7 +32,8 @@ def write_parts(folder: Path, name: str, keys: Sequence[str], table: pa.Table, c
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table.slice(start, stop - start))
         files.append(path)
-    return TableParts(name, tuple(keys), table.schema, tuple(files), table.num_rows)
+    parts = TableParts(name, tuple(keys), table.schema, tuple(files), table.num_rows)
+    return replace(parts, totals=column_totals(parts))
 
 
 def build_load(folder: Path, load_id: str, tables: Tables, strategy: Strategy = "replace") -> Load:

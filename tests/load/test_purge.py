@@ -161,6 +161,7 @@ def test_a_ledger_of_files_does_not_name_them(folder: Folder, tmp_path: Path) ->
     folder.sink().publish(load_people(tmp_path, "C1"))
     ledger = Path(folder.url) / ".daskae" / "current" / "ledger.jsonl"
     ledger.write_text(ledger.read_text().replace('"message": ""', f'"message": "check: {CANARY}"'))
+    (ledger.parent / "contents.json").unlink()  # which would tell
     before = folder.entries()
     assert purge_target(folder.url, [CANARY]) == Purged({"customer_metrics": 0}, older_snapshots=1)
     assert folder.entries() == [replace(one, message="check: ***") for one in before]

@@ -15,7 +15,8 @@ import pytest
 import xxhash
 
 from daskae.errors import DaskaeError
-from daskae.exchange import MANIFEST, file_checksum
+from daskae.exchange import MANIFEST
+from daskae.hashing import file_checksum
 from daskae.validate import reference
 from tests.support import EXACT_DUPLICATE, ROOT, Run, assert_same, orders_csv, run
 

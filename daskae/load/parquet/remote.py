@@ -29,25 +29,30 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from daskae.errors import DaskaeError, GateError, LoadError
+from daskae.errors import DaskaeError, GateError, LoadError, TargetBusyError
 from daskae.faults import crash_point
+from daskae.hashing import digest_bytes, stream_checksum
 from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
 from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id, without_names
-from daskae.load.parquet.batch import Batch, read_batch
+from daskae.load.parquet.batch import read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
+from daskae.load.parquet.contents import Files, FileSum, as_files, verify_files
 from daskae.load.parquet.older import Older, target_schema
 from daskae.load.parquet.purging import count_rows, find_rows, rewrite
-from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
+from daskae.load.parquet.tables import check_files, entry_of, first_file, write_table
 from daskae.load.parquet.writing import Put, encode
 from daskae.load.purged import Purged, nothing_loaded
+from daskae.load.verified import Verified
 
 MANIFEST = "_daskae/manifest.json"
+_CHECKSUM = "checksum"
 _OWN_FILE = re.compile(r"([^/]+=[^/]*/)*[0-9a-f]{8,64}-\d{5,}\.parquet")
 
 
@@ -58,16 +63,45 @@ class Manifest:
     loads: list[Entry] = field(default_factory=list)
     tables: dict[str, list[str]] = field(default_factory=dict)
     """File names by table."""
+    sums: Files = field(default_factory=dict)
+    """Size and checksum of each file, by table and name."""
 
     def to_json(self) -> bytes:
-        """Write the manifest as a JSON document."""
-        return json.dumps({"loads": [asdict(entry) for entry in self.loads], "tables": self.tables}, indent=1).encode()
+        """Write the manifest as a JSON document with a checksum of itself."""
+        document = {"loads": [asdict(entry) for entry in self.loads], "tables": self.tables, "sums": self.sums}
+        return json.dumps({**document, _CHECKSUM: _checksum(document)}, indent=1).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Manifest":
-        """Read what :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            When it is not as it was written.
+        """
         document = json.loads(text)
-        return cls([Entry(**entry) for entry in document["loads"]], document["tables"])
+        if document.pop(_CHECKSUM, None) != _checksum(document):
+            raise ValueError("its checksum is another one")
+        return cls([Entry(**entry) for entry in document["loads"]], document["tables"], as_files(document["sums"]))
+
+
+Sums = dict[tuple[str, str], FileSum]
+"""Of files that were written just now, by table and name."""
+
+
+def _manifest(before: Manifest, loads: list[Entry], names: Mapping[str, list[str]], sums: Sums) -> Manifest:
+    """Describe the target with other files in some tables; of files that stay the checksums stay."""
+    tables = {**before.tables, **names}
+    known = {
+        name: {file: sums.get((name, file)) or before.sums[name][file] for file in files}
+        for name, files in tables.items()
+    }
+    return Manifest(loads, tables, known)
+
+
+def _checksum(document: Any) -> str:
+    return digest_bytes(json.dumps(document).encode())
 
 
 class RemoteParquetSink:
@@ -125,12 +159,13 @@ class RemoteParquetSink:
             found = find_rows(tables, customers)
             if dry_run:
                 return Purged(count_rows(found))
+            sums: Sums = {}
             names = {
-                name: rewrite(tables[name], files, customers, self._put_into(name))
+                name: rewrite(tables[name], files, customers, self._put_into(name, sums))
                 for name, files in found.items()
                 if files
             }
-            fresh = Manifest(without_names(manifest.loads, customers), {**manifest.tables, **names})
+            fresh = _manifest(manifest, without_names(manifest.loads, customers), names, sums)
             crash_point("remote.unpurged")
             self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
             crash_point("remote.purged")
@@ -141,17 +176,18 @@ class RemoteParquetSink:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))
         batches = {parts.name: read_batch(load, parts) for parts in load.tables}
         verdicts = run_checks(load, "before", targets, batches)
-        first = first_file(load, before.loads)
+        first, sums = first_file(load, before.loads), Sums()
         with tempfile.TemporaryDirectory(prefix="daskae-") as scratch:
             written = {
-                name: self._write(load, batch, targets[name], first, Path(scratch)) for name, batch in batches.items()
+                name: write_table(load, batch, targets[name], first, Path(scratch), self._put_into(name, sums))
+                for name, batch in batches.items()
             }
         names = {name: [*table.kept, *table.written] for name, table in written.items()}
         after = {name: replace(target, older=self._older(names[name], name)) for name, target in targets.items()}
         verdicts += run_checks(load, "after", after, batches)
         *others, entry = add_entry(before.loads, load)
         entry = entry_of(entry, written, started_at, verdicts)
-        fresh = Manifest([*others, entry], {**before.tables, **names})
+        fresh = _manifest(before, [*others, entry], names, sums)
         crash_point("remote.written")
         self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
         crash_point("remote.published")
@@ -160,16 +196,35 @@ class RemoteParquetSink:
         receipt = self._receipt(entry, False, rejected, time.monotonic() - began)
         return replace(receipt, checks=tuple(verdicts))
 
-    def _write(self, load: Load, batch: Batch, target: Target, first: str, scratch: Path) -> Written:
-        return write_table(load, batch, target, first, scratch, self._put_into(batch.parts.name))
+    def verify(self, mark: str | None) -> Verified:
+        """Compare files and manifest; see :class:`daskae.load.verified.CanVerify`."""
+        with self._translated():
+            manifest = self._read_manifest()
+            if not manifest.loads:
+                raise nothing_loaded(self._target)
+            self._files.invalidate_cache()
+            tables = {name: self._older(self._list(name), name) for name in manifest.tables}
+            try:
+                return verify_files(self._target, manifest.loads, manifest.sums, tables, self._measure, mark)
+            finally:
+                if self._read_manifest() != manifest:
+                    raise TargetBusyError(
+                        "somebody has loaded while the target was looked at", self._target,
+                        hint="run the same command again",
+                    )  # fmt: skip
 
-    def _put_into(self, folder: str) -> Put:
+    def _measure(self, table: str, name: str) -> FileSum:
+        with self._files.open(self._path(table, name), "rb") as file:
+            return stream_checksum(file)
+
+    def _put_into(self, folder: str, sums: "Sums") -> Put:
         def put(name: str, table: pa.Table) -> None:
             buffer = pa.BufferOutputStream()
             encode(table, buffer)
-            path = self._path(folder, name)
+            path, data = self._path(folder, name), buffer.getvalue().to_pybytes()
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._files.pipe_file(path, buffer.getvalue().to_pybytes())
+            self._files.pipe_file(path, data)
+            sums[folder, name] = len(data), digest_bytes(data)
             crash_point("remote.writing")
 
         return put
@@ -219,6 +274,11 @@ class RemoteParquetSink:
             return Manifest.from_json(self._files.cat_file(self._path(MANIFEST)))
         except FileNotFoundError:
             return Manifest()
+        except (ValueError, KeyError, TypeError) as error:
+            raise LoadError(
+                "the manifest of the target is damaged", f"{self._target}/{MANIFEST}", str(error)[:200],
+                hint="restore it from a copy, or choose another target",
+            ) from error  # fmt: skip
 
     def _list(self, table: str) -> list[str]:
         """List the files of a table by their names below its folder."""

@@ -33,8 +33,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from daskae.durable import sync
-from daskae.errors import LoadError
+from daskae.errors import LoadError, TargetBusyError
 from daskae.faults import crash_point
+from daskae.hashing import file_checksum
 from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import translated
@@ -42,6 +43,7 @@ from daskae.load.ledger import Entry, add_entry, find_held, iso_text, rewritten_
 from daskae.load.lock import publisher_lock
 from daskae.load.parquet.batch import Batch, read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
+from daskae.load.parquet.contents import FileSum, read_contents, verify_files, write_contents
 from daskae.load.parquet.older import Older, target_schema
 from daskae.load.parquet.purging import count_rows, find_rows, rewrite
 from daskae.load.parquet.snapshots import (
@@ -55,6 +57,7 @@ from daskae.load.parquet.snapshots import (
 from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
 from daskae.load.parquet.writing import Put, encode
 from daskae.load.purged import Purged, nothing_loaded
+from daskae.load.verified import Verified
 
 
 class ParquetSink:
@@ -115,6 +118,7 @@ class ParquetSink:
             *others, entry = add_entry(entries, load)
             entry = entry_of(entry, written, started_at, verdicts)
             _write_ledger(folder, [*others, entry])
+            _note_contents(folder, current)
             crash_point("parquet.written")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -144,6 +148,31 @@ class ParquetSink:
                 crash_point("parquet.purged")
                 return Purged(count_rows(found), self._snapshots.forget(lambda older: _names(older, customers)))
 
+    def verify(self, mark: str | None) -> Verified:
+        """Compare the current snapshot with its ledger and checksums; see :class:`daskae.load.verified.CanVerify`."""
+        with translated(self._target):
+            current = self._snapshots.current()
+            if current is None:
+                raise nothing_loaded(self._target)
+            try:
+                return self._verify(current, mark)
+            except (LoadError, FileNotFoundError):
+                if current.is_dir():
+                    raise
+                raise TargetBusyError(
+                    "others have loaded while the target was looked at", self._target, hint="run the same command again"
+                ) from None
+
+    def _verify(self, current: Path, mark: str | None) -> Verified:
+        noted, names = read_contents(current), sorted(path.name for path in current.iterdir() if path.is_dir())
+        self._snapshots.check_links(names)
+        tables = {name: _older(current, name) for name in names}
+
+        def measure(table: str, name: str) -> FileSum:
+            return file_checksum(files_folder(current / table) / name)
+
+        return verify_files(self._target, _read_ledger(current), noted and noted[1], tables, measure, mark)
+
     def _leave_out(self, found: Mapping[str, Mapping[str, int]], customers: Sequence[str], current: Path) -> None:
         folder = self._snapshots.start("purge")
         touched = {name: files for name, files in found.items() if files}
@@ -156,6 +185,7 @@ class ParquetSink:
                 for kept in set(rewrite(older, files, customers, _put_into(place))) & set(older.names):
                     carry_over(source / kept, place / kept)
             _write_ledger(folder, without_names(_read_ledger(current), customers))
+            _note_contents(folder, current)
             crash_point("parquet.unpurged")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -252,6 +282,13 @@ def _find(snapshot: Path, customers: Sequence[str]) -> dict[str, dict[str, int]]
 def _read_ledger(current: Path | None) -> list[Entry]:
     if current is None:
         return []
+    noted = read_contents(current)
+    if noted is not None and file_checksum(current / LEDGER) != noted[0]:
+        raise LoadError(
+            "the ledger of the target is not as it was written",
+            where=str(current / LEDGER),
+            hint="restore the target from a copy, or choose another",
+        )
     return [Entry.from_json(line) for line in (current / LEDGER).read_text(encoding="utf-8").splitlines()]
 
 
@@ -259,3 +296,14 @@ def _write_ledger(folder: Path, entries: Sequence[Entry]) -> None:
     path = folder / LEDGER
     path.write_text("".join(entry.to_json() + "\n" for entry in entries), encoding="utf-8")
     sync(path)
+
+
+def _note_contents(folder: Path, current: Path | None) -> None:
+    """Note the checksums of a finished snapshot: of files that stay those of the time when they were new."""
+    noted = read_contents(current) if current else None
+    files: dict[str, dict[str, FileSum]] = {}
+    for table in sorted(path for path in folder.iterdir() if path.is_dir()):
+        known, place = noted[1].get(table.name, {}) if noted else {}, files_folder(table)
+        names = _older(folder, table.name).names
+        files[table.name] = {name: known.get(name) or file_checksum(place / name) for name in names}
+    write_contents(folder, folder / LEDGER, files)

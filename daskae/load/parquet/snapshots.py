@@ -10,6 +10,7 @@
           6-5be0d2aa/                     kept for readers that are in the middle of it
           7-0f3a99c1/
             ledger.jsonl                  the loads whose rows are in this snapshot
+            contents.json                 checksums of the ledger and of all files
             customer_metrics/0f3a99c1-00000.parquet
 
 Readers open ``OUT/customer_metrics/*.parquet``, or ``**/*.parquet`` for a table in folders. Who reads several tables

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,6 +114,13 @@ class CommonDialect(Dialect):
 
     def adopt(self, session: Session, stage: sa.Table, name: str, required: tuple[str, ...]) -> None:
         """Do nothing: not asked for where :attr:`adopts` is false."""
+
+    def exact_sum(
+        self, session: Session, column: sa.Column[Any], *where: sa.ColumnElement[bool]
+    ) -> Decimal | None:  # fmt: skip
+        """Let the database add up; where it gives a float, the column is not one that it adds up exactly."""
+        total = session.connection.execute(sa.select(sa.func.sum(column)).where(*where)).scalar_one()
+        return None if isinstance(total, float) else Decimal(total or 0)
 
     def takes_rows_directly(self, session: Session, name: str) -> bool:
         """Stage all rows."""

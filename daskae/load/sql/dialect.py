@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -149,6 +150,11 @@ class Dialect(Protocol):
 
     def takes_rows_directly(self, session: "Session", name: str) -> bool:
         """Tell whether rows of a replace or an append may go into this target, or a new one, without being staged."""
+
+    def exact_sum(
+        self, session: "Session", column: sa.Column[Any], *where: sa.ColumnElement[bool]
+    ) -> Decimal | None:  # fmt: skip
+        """Add up whole numbers or decimals without rounding; None where the database cannot."""
 
     def prepare(self, session: "Session", stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Make a filled staged table quick to compare by these keys."""

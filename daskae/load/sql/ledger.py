@@ -18,15 +18,17 @@ from daskae.load.sql.ddl import add_column, create_table, run_statements
 from daskae.load.sql.dialect import Dialect, Session
 
 _TOTALS = ("inserted", "updated", "unchanged", "deleted", "flagged", "rejected", "duplicates")
+_TEXTS = ("tables", "changes", "totals")
 LEDGER = "_daskae_loads"
 
 
 def ledger_table(dialect: Dialect, schema: str | None) -> sa.Table:
     """Describe the ledger.
 
-    ``tables`` is a JSON object of rows by table, ``changes`` one of counts by table; ``rows_...`` are their sums. A
-    load has at most one row that is ``published``: an index holds that where the database has such, and everywhere the
-    primary key lets only one of two publishers that have read the same ledger commit.
+    ``tables`` is a JSON object of rows by table, ``changes`` one of counts by table, ``totals`` one of what columns add
+    up to; ``rows_...`` are sums of counts. A load has at most one row that is ``published``: an index holds that where
+    the database has such, and everywhere the primary key lets only one of two publishers that have read the same ledger
+    commit.
     """
     table = sa.Table(
         LEDGER,
@@ -43,6 +45,7 @@ def ledger_table(dialect: Dialect, schema: str | None) -> sa.Table:
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("started_at", sa.Text),
         sa.Column("changes", sa.Text),
+        sa.Column("totals", sa.Text),
         *(sa.Column(f"rows_{name}", sa.BigInteger) for name in _TOTALS),
         schema=schema,
         quote=True,
@@ -121,18 +124,19 @@ def create_or_extend_ledger(session: Session) -> sa.Table:
 def _to_entry(row: dict[str, Any]) -> Entry:
     try:
         row["tables"] = json.loads(row["tables"])
-        row["changes"] = json.loads(row.get("changes") or "{}")
+        for name in ("changes", "totals"):
+            row[name] = json.loads(row.get(name) or "{}")
     except (TypeError, ValueError) as error:
         raise LoadError(
             "the history of loads is damaged", f"table {LEDGER}, sequence {row.get('sequence')}", str(error)[:200],
-            "JSON in its columns tables and changes", "mend the row, or restore the table from a copy",
+            "JSON in its columns tables, changes and totals", "mend the row, or restore the table from a copy",
         ) from error  # fmt: skip
     row["started_at"] = row.get("started_at") or ""
     return Entry(**row)
 
 
 def _to_row(entry: Entry) -> dict[str, Any]:
-    texts = {name: json.dumps(getattr(entry, name), ensure_ascii=False) for name in ("tables", "changes")}
+    texts = {name: json.dumps(getattr(entry, name), ensure_ascii=False) for name in _TEXTS}
     counts = list(entry.changes.values())
     totals = {f"rows_{name}": sum(count.get(name, 0) for count in counts) for name in _TOTALS}
     return {**vars(entry), **texts, **totals}

@@ -35,7 +35,9 @@ from daskae.load.sql.purging import count_rows, delete_rows
 from daskae.load.sql.rights import check_rights
 from daskae.load.sql.stage import drop_stages, drop_stages_if_possible, stage_table
 from daskae.load.sql.tables import check_declarations
+from daskae.load.sql.verifying import verify
 from daskae.load.sql.ways import Way, choose_way
+from daskae.load.verified import Verified
 
 
 class SqlSink:
@@ -100,6 +102,11 @@ class SqlSink:
                 return Purged(counted)
             with self._dialect.publishing() as session:
                 return Purged(delete_rows(session, customers))
+
+    def verify(self, mark: str | None) -> Verified:
+        """Compare the tables with the ledger; see :class:`daskae.load.verified.CanVerify`."""
+        with self._dialect.translated():
+            return verify(self._dialect, mark)
 
     def _publish(self, session: Session, load: Load) -> Receipt:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))

@@ -110,6 +110,9 @@ class PortableDialect(CommonDialect):
         with transaction(session.connection):
             return copy_rows(session.connection, table, parts, batches)
 
+    def exact_sum(self, session: Session, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> None:
+        """Leave it: how it adds up, and whether it rounds, is not known."""
+
     def prepare(self, session: Session, stage: sa.Table, keys: tuple[str, ...]) -> None:
         """Index the keys, if the database takes an index on columns of their types; it is for speed only."""
         index = sa.Index(sa.quoted_name(f"{stage.name}_keys", True), *(stage.c[key] for key in keys))
