@@ -133,8 +133,17 @@ def _chained(text: str, name: str, inner: str) -> str:
     return f"{protocol}://{name}::{rest}"
 
 
+@dataclass(frozen=True)
+class ScanCache:
+    """What earlier scans found, a file each."""
+
+    folder: Path
+    keeps: bool = True
+    """Whether what is found now is added."""
+
+
 def scan_files(
-    files: Sequence[SourceFile], dialect: Dialect, block_size: int, cache: Path | None, threads: int
+    files: Sequence[SourceFile], dialect: Dialect, block_size: int, cache: ScanCache | None, threads: int
 ) -> list[Segment]:
     """Cut every file into segments, using what earlier scans of unchanged files found.
 
@@ -144,8 +153,8 @@ def scan_files(
     dialect : Dialect
     block_size : int
         Bytes a segment is to have, roughly.
-    cache : Path or None
-        Folder of earlier scans; None looks at every byte again.
+    cache : ScanCache or None
+        Earlier scans; None looks at every byte again.
     threads : int
     """
     settings = digest_texts(_SCAN_FORMAT, str(block_size), repr(dialect))
@@ -155,12 +164,17 @@ def scan_files(
 
 
 def _scan(
-    file: SourceFile, dialect: Dialect, block_size: int, cache: Path | None, settings: str, pool: ThreadPoolExecutor
+    file: SourceFile,
+    dialect: Dialect,
+    block_size: int,
+    cache: ScanCache | None,
+    settings: str,
+    pool: ThreadPoolExecutor,
 ) -> list[Segment]:
     _, identity, modified = file_size_and_identity(file.path)
     key = digest_texts(settings, file.path, file.label, identity)
     secret = mask_secrets(file.path) != file.path
-    entry = None if cache is None or secret else cache / f"{key}.json"
+    entry = None if cache is None or secret else cache.folder / f"{key}.json"
     if entry is not None and (known := _load(entry)) is not None:
         return known
     started = time.time()
@@ -169,7 +183,7 @@ def _scan(
     else:
         segments = scan_csv(file.path, file.label, dialect, block_size, pool)
     # A file written just before the scan may be written again without a visible change of its time.
-    if entry is not None and started - modified > _SETTLED_SECONDS:
+    if cache is not None and cache.keeps and entry is not None and started - modified > _SETTLED_SECONDS:
         with replacing(entry) as temporary:
             temporary.write_text(seal([asdict(segment) for segment in segments]))
             crash_point("scan.before_rename")

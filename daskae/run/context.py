@@ -20,6 +20,7 @@ from daskae.monitor.board import Board
 from daskae.monitor.lines import warning
 from daskae.monitor.logfile import LOGGER
 from daskae.partition import ExchangeFile
+from daskae.read.discover import ScanCache
 from daskae.run.deadline import describe_deadline, find_deadline, left_by
 from daskae.stages.accepted import AcceptedRows
 from daskae.summary import RowCounts, RuleOutcome, StepOutcome
@@ -87,9 +88,9 @@ class RunContext:
         return self.work / "runs" / self.run_id
 
     @property
-    def scans(self) -> Path | None:
-        """Folder of what earlier runs found out about files; None when it is to be ignored."""
-        return None if self.settings.fresh else self._folder("scans")
+    def scans(self) -> ScanCache | None:
+        """What earlier runs found out about files; None when it is to be ignored."""
+        return None if self.settings.fresh else ScanCache(self._folder("scans"))
 
     def maps(self, fingerprint: str) -> Path:
         """Folder of map outputs of one fingerprint."""

@@ -10,6 +10,7 @@ from daskae.load.audits import LoadCheck
 from daskae.load.shape import Shaping, TableChange
 from daskae.load.targets import open_sink
 from daskae.masking import mask_secrets
+from daskae.read.discover import ScanCache
 from daskae.run.inputs import discover
 from daskae.run.job import make_context
 from daskae.run.overlay import with_corrections
@@ -50,7 +51,8 @@ def plan_without_writing(
     context = make_context(settings, metrics, rules=rules, steps=steps, checks=checks)
     context.dry = True
     existing = context.work / "scans"
-    source = discover(settings, existing if existing.is_dir() and not settings.fresh else None)
+    cache = ScanCache(existing, keeps=False) if existing.is_dir() and not settings.fresh else None
+    source = discover(settings, cache)
     plan = make_plan(with_corrections(source, context.work, None), context)
     require_room(plan, context)
     load = make_load(

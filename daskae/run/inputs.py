@@ -3,14 +3,13 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from daskae.config import Settings
 from daskae.engine.base import cores
 from daskae.errors import InputError, SettingsError
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
-from daskae.read.discover import find_files, scan_files
+from daskae.read.discover import ScanCache, find_files, scan_files
 from daskae.schema import REQUIRED
 
 
@@ -55,7 +54,7 @@ def dialect_of(settings: Settings) -> Dialect:
     )  # fmt: skip
 
 
-def discover(settings: Settings, cache: Path | None) -> Source:
+def discover(settings: Settings, cache: ScanCache | None) -> Source:
     """Find and cut all inputs.
 
     Raises

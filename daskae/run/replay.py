@@ -12,6 +12,7 @@ from daskae.config import Settings
 from daskae.errors import InputChangedError, SettingsError
 from daskae.partition import Segment
 from daskae.read.dialect import Dialect
+from daskae.read.discover import ScanCache
 from daskae.read.parquet import read_footer
 from daskae.read.record_text import are_records, join_record
 from daskae.read.typed_row import cast_values, changed_values, parse_row
@@ -193,7 +194,7 @@ def _from_fields(row: Edited, reject: Reject, dialect: Dialect) -> str | None:
 def _sources(settings: Settings) -> dict[str, list[Segment]]:
     scans = Path(settings.work_dir).absolute() / "scans"
     sources: dict[str, list[Segment]] = {}
-    for segment in discover(settings, scans if scans.is_dir() else None).segments:
+    for segment in discover(settings, ScanCache(scans) if scans.is_dir() else None).segments:
         sources.setdefault(segment.label, []).append(segment)
     return sources
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -491,6 +492,7 @@ def test_a_folder_without_data_is_named(here: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_dry_run_writes_nothing(here: Path) -> None:
+    os.utime("orders.csv", (1_700_000_000, 1_700_000_000))  # of an old file a run keeps what its scan found
     before = snapshot(here)
     code, document = command("orders.csv", "--dry-run")
     assert code == 0
@@ -501,6 +503,10 @@ def test_a_dry_run_writes_nothing(here: Path) -> None:
     assert "nothing is written" in text
     assert snapshot(here) == before
     assert command("orders.csv")[0] == 0
+    before = snapshot(here)
+    assert [name for name in before if name.startswith(".daskae/scans/")]
+    shutil.rmtree(here / ".daskae" / "scans")
+    (here / ".daskae" / "scans").mkdir()
     before = snapshot(here)
     _, document = command("orders.csv", "--dry-run", "--to", "out/")
     assert document["reused_partitions"] == 1

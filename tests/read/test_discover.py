@@ -13,7 +13,7 @@ import pytest
 
 from daskae.errors import InputChangedError, InputError
 from daskae.partition import Segment
-from daskae.read.discover import find_files, scan_files
+from daskae.read.discover import ScanCache, find_files, scan_files
 from daskae.read.reader import raw_batches, read_segments
 from daskae.read.source import open_stream
 from daskae.sealed import seal, unseal
@@ -33,7 +33,7 @@ def labels(*inputs: str | Path) -> list[str]:
 
 
 def scan(*inputs: str | Path, cache: Path | None = None, block: int = 1 << 20) -> list[Segment]:
-    return scan_files(find_files([str(text) for text in inputs]), PLAIN, block, cache, 1)
+    return scan_files(find_files([str(text) for text in inputs]), PLAIN, block, cache and ScanCache(cache), 1)
 
 
 def test_a_folder_stands_for_its_data_files(tmp_path: Path) -> None:
