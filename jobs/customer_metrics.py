@@ -15,11 +15,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from daskae import __version__
 from daskae.allocators import keep_what_is_loaded, start_without_collections, tune_allocators
 from daskae.errors import DaskaeError
+from jobs.frame import call, ended, style
 
 if TYPE_CHECKING:
     from daskae.aggregate.aggregation import Metric
@@ -66,7 +67,6 @@ def main(
         help=f"{__doc__.splitlines()[0] if __doc__ else ''}\n\n{_EPILOGUE}",
         version=__version__,
         usage="Usage: python -m jobs.customer_metrics INPUT... [OPTIONS]",
-        result_action="return_value",
     )
 
     @app.default
@@ -132,13 +132,10 @@ def main(
             "fresh": fresh or None, "validation": None if profile is None else {"profile": profile},
         }  # fmt: skip
         flags = {name: value for name, value in given.items() if value is not None}
-        return _guarded(flags, config, _Output(json, quiet, verbose, dry_run), _Own(metrics, rules, steps, checks))
+        output, own = _Output(json, quiet, verbose, dry_run), _Own(metrics, rules, steps, checks)
+        return ended(lambda: _start(flags, config, output, own), verbose, json)
 
-    try:
-        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return 2
-    return result if isinstance(result, int) else 0
+    return call(app, argv)
 
 
 class _Own:
@@ -179,30 +176,11 @@ class _Output:
             ) from error  # fmt: skip
 
 
-def _guarded(flags: dict[str, Any], config: Path | None, output: _Output, own: _Own) -> int:
-    """Run and turn every ending into an exit code and a plain text."""
-    from daskae.run.ending import describe_failure
+def _start(flags: dict[str, Any], config: Path | None, output: _Output, own: _Own) -> int:
+    from daskae.config import load_settings
 
-    try:
-        from daskae.config import load_settings
-
-        settings = load_settings(flags, config)
-        return _plan_only(settings, output, own) if output.dry_run else _run(settings, output, own)
-    except DaskaeError as error:
-        if output.as_json and error.summary is not None:
-            output.document(error.summary.to_json())  # type: ignore[attr-defined]
-        output.error(describe_failure(error, output.verbose))
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader of stdout has gone; what was asked for is done.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt as error:
-        output.error("\ninterrupted; finished parts are kept, run the same command again to go on")
-        return 143 if type(error).__name__ == "Terminated" else 130
-    except Exception as error:
-        output.error(describe_failure(error, output.verbose))
-        return 1
+    settings = load_settings(flags, config)
+    return _plan_only(settings, output, own) if output.dry_run else _run(settings, output, own)
 
 
 def _plan_only(settings: "Settings", output: _Output, own: _Own) -> int:
@@ -242,12 +220,9 @@ def _print_summary(summary: "RunSummary", output: _Output) -> None:
     if output.as_json:
         output.document(summary.to_json())
         return
-    import shutil
-
     from daskae.report.summary_text import render_summary
 
-    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    output.text(render_summary(summary, color=color, width=min(110, shutil.get_terminal_size().columns)))
+    output.text(render_summary(summary, **style()))
 
 
 def _leave(code: int) -> NoReturn:

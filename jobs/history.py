@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from daskae import __version__
-from daskae.errors import DaskaeError
 from daskae.units import format_count
+from jobs.frame import call, ended, say
 
 if TYPE_CHECKING:
     from daskae.load.history import LoadLine
@@ -46,7 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=__doc__.splitlines()[0] if __doc__ else "",
         version=__version__,
         usage="Usage: python -m jobs.history [RULE] [OPTIONS]",
-        result_action="return_value",
     )
 
     @app.default
@@ -78,30 +77,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             Print one JSON document.
         """
         if loads:
-            return _misused("--loads takes no rule") if rule else _show_loads(to or _DATABASE, last, json)
-        return _misused("--to goes with --loads") if to else _show(rule, last, work_dir, json)
+            return (
+                _misused("--loads takes no rule") if rule else ended(lambda: _show_loads(to or _DATABASE, last, json))
+            )
+        return _misused("--to goes with --loads") if to else ended(lambda: _show(rule, last, work_dir, json))
 
-    try:
-        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return 2
-    return result if isinstance(result, int) else 0
+    return call(app, argv)
 
 
 def _show(rule: str | None, last: int, work: Path, as_json: bool) -> int:
     from daskae.run.history import as_document, rule_history, run_history
 
-    try:
-        if rule is None:
-            runs = run_history(work, last)
-            document, text = as_document(runs, None), _run_table(runs)
-        else:
-            lines = rule_history(work, rule, last)
-            document, text = as_document(lines, rule), _rule_table(lines)
-    except DaskaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(document, indent=2) if as_json else text)
+    if rule is None:
+        runs = run_history(work, last)
+        document, text = as_document(runs, None), _run_table(runs)
+    else:
+        lines = rule_history(work, rule, last)
+        document, text = as_document(lines, rule), _rule_table(lines)
+    say(json.dumps(document, indent=2) if as_json else text)
     return 0
 
 
@@ -113,12 +106,8 @@ def _misused(text: str) -> int:
 def _show_loads(url: str, last: int, as_json: bool) -> int:
     from daskae.load.history import load_history, loads_document
 
-    try:
-        lines = load_history(url, last)
-    except DaskaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(loads_document(lines, url), indent=2) if as_json else _load_table(lines))
+    lines = load_history(url, last)
+    say(json.dumps(loads_document(lines, url), indent=2) if as_json else _load_table(lines))
     return 0
 
 

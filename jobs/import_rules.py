@@ -8,15 +8,15 @@
 The settings go to stdout or the file; what could not be imported, and why, goes to stderr and into a comment there.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from daskae.errors import DaskaeError, SettingsError
+from daskae.errors import SettingsError
+from jobs.frame import call, ended
 
 app = App(name="import_rules", version_flags=[], help_format="plaintext")
 
@@ -93,20 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; ``sys.argv`` unless given.
     """
-    try:
-        result = app(
-            list(sys.argv[1:] if argv is None else argv),
-            exit_on_error=False, print_error=True, result_action="return_value",
-        )  # fmt: skip
-    except CycloptsError:
-        return 2
-    except DaskaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return result if isinstance(result, int) else 0
+    return ended(lambda: call(app, argv))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,16 @@ each holds for the data profiled. Read it through, then give it to ``jobs.custom
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from daskae import __version__
 from daskae.allocators import tune_allocators
-from daskae.errors import DaskaeError
+from jobs.frame import call, ended, style
 
 if TYPE_CHECKING:
     from daskae.config import Settings
@@ -44,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"{__doc__.splitlines()[0] if __doc__ else ''}\n\n{_EPILOGUE}",
         version=__version__,
         usage="Usage: python -m jobs.profile_input INPUT... [OPTIONS]",
-        result_action="return_value",
     )
 
     @app.default
@@ -104,38 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             "input": {name: value for name, value in dialect.items() if value is not None} or None,
         }  # fmt: skip
         flags = {name: value for name, value in given.items() if value is not None}
-        return _guarded(flags, config, out, json, quiet, verbose)
+        return ended(lambda: _write(flags, config, out, json, quiet), verbose)
 
-    try:
-        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return 2
-    return result if isinstance(result, int) else 0
+    return call(app, argv)
 
 
-def _guarded(flags: dict[str, Any], config: Path | None, out: Path, as_json: bool, quiet: bool, verbose: int) -> int:
-    """Run and turn every ending into an exit code and a plain text."""
-    from daskae.run.ending import describe_failure
+def _write(flags: dict[str, Any], config: Path | None, out: Path, as_json: bool, quiet: bool) -> int:
+    from daskae.config import load_settings
+    from daskae.run.profile import write_profile
 
-    try:
-        from daskae.config import load_settings
-        from daskae.run.profile import write_profile
-
-        profile = _profile(load_settings(flags, config), quiet)
-        written = write_profile(profile, out)
-        _print(profile, [str(path) for path in written], as_json)
-    except DaskaeError as error:
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader of stdout has gone; the files are written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt as error:
-        print("\ninterrupted; finished parts are kept, run the same command again to go on", file=sys.stderr)
-        return 143 if type(error).__name__ == "Terminated" else 130
-    except Exception as error:
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return 1
+    profile = _profile(load_settings(flags, config), quiet)
+    written = write_profile(profile, out)
+    _print(profile, [str(path) for path in written], as_json)
     return 0
 
 
@@ -155,13 +133,9 @@ def _print(profile: "InputProfile", written: Sequence[str], as_json: bool) -> No
     if as_json:
         print(json.dumps({**profile.document, "written": list(written)}, indent=2))
         return
-    import shutil
-
     from daskae.report.profile_text import render_profile
 
-    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    width = min(110, shutil.get_terminal_size().columns)
-    print(render_profile(profile.document, color=color, width=width), end="")
+    print(render_profile(profile.document, **style()), end="")
     for path in written:
         print(f"  {path}")
 

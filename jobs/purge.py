@@ -9,19 +9,17 @@ ledger. The input is not touched: a later run brings the customers back unless t
 """
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from daskae import __version__
-from daskae.errors import DaskaeError
 from daskae.masking import mask_secrets
 from daskae.units import format_count
+from jobs.frame import call, ended, say
 
 if TYPE_CHECKING:
     from daskae.run.purge import PurgeOutcome
@@ -51,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=__doc__.splitlines()[0] if __doc__ else "",
         version=__version__,
         usage="Usage: python -m jobs.purge CUSTOMER_ID... --to TARGET [OPTIONS]",
-        result_action="return_value",
     )
 
     @app.default
@@ -84,42 +81,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             Twice shows tracebacks.
         """
         flags: dict[str, Any] = {"to": to, **({} if work_dir is None else {"work_dir": work_dir})}
-        return _purge(customers, flags, config, dry_run, json, verbose)
+        after = "run the same command again to complete it"
+        return ended(lambda: _purge(customers, flags, config, dry_run, json), verbose, after_a_break=after)
 
-    try:
-        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return 2
-    return result if isinstance(result, int) else 0
+    return call(app, argv)
 
 
 def _purge(
-    customers: Sequence[str], flags: dict[str, Any], config: Path | None, dry_run: bool, as_json: bool, verbose: int
-) -> int:
-    """Turn every ending into an exit code and a plain text."""
+    customers: Sequence[str], flags: dict[str, Any], config: Path | None, dry_run: bool, as_json: bool
+) -> int:  # fmt: skip
     from daskae.config import load_settings
-    from daskae.run.ending import describe_failure
     from daskae.run.purge import purge_customers
 
-    try:
-        settings = load_settings(flags, config)
-        unique = list(dict.fromkeys(customers))
-        outcome = purge_customers(settings, unique, dry_run=dry_run)
-        target, work = mask_secrets(settings.to), str(settings.work_dir)
-        document = _document(outcome, len(unique), target, work, dry_run)
-        print(json.dumps(document, indent=2) if as_json else _text(outcome, len(unique), target, work, dry_run))
-    except DaskaeError as error:
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader of stdout has gone; what was asked for is done.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to complete it", file=sys.stderr)
-        return 130
-    except Exception as error:
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return 1
+    settings = load_settings(flags, config)
+    unique = list(dict.fromkeys(customers))
+    outcome = purge_customers(settings, unique, dry_run=dry_run)
+    target, work = mask_secrets(settings.to), str(settings.work_dir)
+    document = _document(outcome, len(unique), target, work, dry_run)
+    say(json.dumps(document, indent=2) if as_json else _text(outcome, len(unique), target, work, dry_run))
     return 0
 
 

@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from daskae import __version__
 from daskae.allocators import tune_allocators
-from daskae.errors import DaskaeError, SettingsError
+from daskae.errors import SettingsError
+from jobs.frame import call, ended, style
 
 if TYPE_CHECKING:
     from daskae.config import Settings
@@ -46,18 +47,14 @@ def main(argv: Sequence[str] | None = None, **own_code: Any) -> int:
         The exit code.
     """
     app = App(
-        name="quarantine", help=__doc__, help_format="markdown", version=__version__, result_action="return_value",
+        name="quarantine", help=__doc__, help_format="markdown", version=__version__,
         usage="Usage: python -m jobs.quarantine COMMAND [OPTIONS]",
     )  # fmt: skip
     app.command(_list, name="list")
     app.command(_show, name="show")
     app.command(_forget, name="forget")
     app.command(_replay_command(own_code), name="replay")
-    try:
-        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return 2
-    return result if isinstance(result, int) else 0
+    return call(app, argv)
 
 
 def _list(*, work_dir: Path | None = None, json: Annotated[bool, _Switch] = False) -> int:
@@ -70,7 +67,7 @@ def _list(*, work_dir: Path | None = None, json: Annotated[bool, _Switch] = Fals
     json
         Print one JSON document.
     """
-    return _guarded(lambda: _print_runs(_work(work_dir), json))
+    return ended(lambda: _print_runs(_work(work_dir), json))
 
 
 def _show(
@@ -109,7 +106,7 @@ def _show(
         Work directory of the job. [default: .daskae]
     """
     only, how = (reason, file), (columns, for_spreadsheet)
-    return _guarded(lambda: _show_rows(_work(work_dir), run, only, limit, json, out, how))
+    return ended(lambda: _show_rows(_work(work_dir), run, only, limit, json, out, how))
 
 
 def _forget(*files: str, all: Annotated[bool, _Switch] = False, work_dir: Path | None = None) -> int:
@@ -124,7 +121,7 @@ def _forget(*files: str, all: Annotated[bool, _Switch] = False, work_dir: Path |
     work_dir
         Work directory of the job. [default: .daskae]
     """
-    return _guarded(lambda: _forget_files(_work(work_dir), files, all))
+    return ended(lambda: _forget_files(_work(work_dir), files, all))
 
 
 def _replay_command(own_code: dict[str, Any]) -> Callable[..., int]:
@@ -178,7 +175,7 @@ def _replay_command(own_code: dict[str, Any]) -> Callable[..., int]:
         given["memory_limit"] = memory_limit
         flags = {name: value for name, value in given.items() if value is not None}
         wanted = _Wanted(_work(work_dir), run, no_run, json, quiet, own_code)
-        return _guarded(lambda: _replay(file, flags, wanted), verbose, json)
+        return ended(lambda: _replay(file, flags, wanted), verbose, json)
 
     return replay
 
@@ -202,30 +199,6 @@ class _Wanted:
     ) -> None:
         self.work_dir, self.run, self.no_run = work_dir, run, no_run
         self.as_json, self.quiet, self.own_code = as_json, quiet, own_code
-
-
-def _guarded(action: Callable[[], int], verbose: int = 0, as_json: bool = False) -> int:
-    """Turn every ending into an exit code and a plain text."""
-    try:
-        return action()
-    except DaskaeError as error:
-        from daskae.run.ending import describe_failure
-
-        if as_json and error.summary is not None:
-            print(json.dumps(error.summary.to_json(), indent=2, default=str))  # type: ignore[attr-defined]
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt as error:
-        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
-        return 143 if type(error).__name__ == "Terminated" else 130
-    except Exception as error:
-        from daskae.run.ending import describe_failure
-
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return 1
 
 
 def _print_runs(work: Path, as_json: bool) -> int:
@@ -367,12 +340,9 @@ def _run(settings: "Settings", wanted: _Wanted) -> int:
     if wanted.as_json:
         print(json.dumps(summary.to_json(), indent=2, default=str))
     else:
-        import shutil
-
         from daskae.report.summary_text import render_summary
 
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        print(render_summary(summary, color=color, width=min(110, shutil.get_terminal_size().columns)))
+        print(render_summary(summary, **style()))
     return 3 if summary.status == "done_with_rejects" else 0
 
 

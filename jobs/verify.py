@@ -7,18 +7,17 @@ ledger has noted them; of files the checksums are taken again. Nothing is writte
 """
 
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from daskae import __version__
-from daskae.errors import DaskaeError, GateError
+from daskae.errors import GateError
 from daskae.units import format_count
+from jobs.frame import call, ended, say
 
 if TYPE_CHECKING:
     from daskae.load.verified import Comparison, Verified
@@ -44,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=__doc__.splitlines()[0] if __doc__ else "",
         version=__version__,
         usage="Usage: python -m jobs.verify --to TARGET [OPTIONS]",
-        result_action="return_value",
     )
 
     @app.default
@@ -68,39 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbose
             Twice shows tracebacks.
         """
-        return _verify({"to": to}, config, json, verbose)
+        return ended(lambda: _verify({"to": to}, config, json), verbose, after_a_break="nothing was written")
 
-    try:
-        result = app(list(sys.argv[1:] if argv is None else argv), exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return 2
-    return result if isinstance(result, int) else 0
+    return call(app, argv)
 
 
-def _verify(flags: dict[str, Any], config: Path | None, as_json: bool, verbose: int) -> int:
-    """Turn every ending into an exit code and a plain text."""
+def _verify(flags: dict[str, Any], config: Path | None, as_json: bool) -> int:
     from daskae.config import load_settings
     from daskae.load.verifying import verified_document, verify_target
-    from daskae.run.ending import describe_failure
     from daskae.run.publish import metadata_columns
 
-    try:
-        settings = load_settings(flags, config)
-        mark = metadata_columns(settings).load_id
-        found = verify_target(settings.to, mark, settings.load.timeout_seconds)
-        print(json.dumps(verified_document(found), indent=2) if as_json else _text(found))
-    except DaskaeError as error:
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        print(describe_failure(error, verbose), file=sys.stderr)
-        return 1
+    settings = load_settings(flags, config)
+    found = verify_target(settings.to, metadata_columns(settings).load_id, settings.load.timeout_seconds)
+    say(json.dumps(verified_document(found), indent=2) if as_json else _text(found))
     return GateError.exit_code if found.differences else 0
 
 

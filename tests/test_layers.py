@@ -62,7 +62,9 @@ L3: dict[str, set[str]] = {
     "run.dry": {*_ALL_BELOW, *L4, "stages", "run", "run.job"},
 }
 L5: dict[str, set[str]] = {
+    "jobs.frame": {"errors", "run"},
     "jobs.customer_metrics": {
+        "jobs.frame",
         "__init__",
         "errors",
         "allocators",
@@ -79,13 +81,33 @@ L5: dict[str, set[str]] = {
         "transform",
         "validate",
     },
-    "jobs.history": {"__init__", "errors", "units", "run", "load"},
+    "jobs.history": {"jobs.frame", "__init__", "errors", "units", "run", "load"},
     "jobs.generate_orders": {"__init__", "errors", "units", "synthetic"},
-    "jobs.quarantine": {"__init__", "errors", "allocators", "config", "monitor", "report", "run", "run.job"},
-    "jobs.purge": {"__init__", "errors", "masking", "units", "config", "run"},
-    "jobs.verify": {"__init__", "errors", "units", "config", "load", "run"},
-    "jobs.import_rules": {"errors", "config", "interop"},
-    "jobs.profile_input": {"__init__", "errors", "allocators", "config", "monitor", "report", "run", "run.job"},
+    "jobs.quarantine": {
+        "jobs.frame",
+        "__init__",
+        "errors",
+        "allocators",
+        "config",
+        "monitor",
+        "report",
+        "run",
+        "run.job",
+    },
+    "jobs.purge": {"jobs.frame", "__init__", "errors", "masking", "units", "config", "run"},
+    "jobs.verify": {"jobs.frame", "__init__", "errors", "units", "config", "load", "run"},
+    "jobs.import_rules": {"jobs.frame", "errors", "config", "interop"},
+    "jobs.profile_input": {
+        "jobs.frame",
+        "__init__",
+        "errors",
+        "allocators",
+        "config",
+        "monitor",
+        "report",
+        "run",
+        "run.job",
+    },
     "jobs": set(),
 }
 LAYERS = {**L0, **L1, **L2, **L3, **L4, **L5}
@@ -114,6 +136,7 @@ PLACES = {
     "fsspec": {"read", "load"},
     "cyclopts": {
         "jobs.customer_metrics",
+        "jobs.frame",
         "jobs.history",
         "jobs.generate_orders",
         "jobs.profile_input",
