@@ -1,5 +1,6 @@
 """The fault log itself: what is noted where, the verdicts, workers of pytest-xdist, and nothing without the option."""
 
+import ast
 import json
 import os
 import signal
@@ -221,3 +222,27 @@ def test_without_a_file_for_notes_none_is_written(tmp_path: Path, monkeypatch: p
     fault("kill", "nowhere")
     checked("rows")
     assert os.listdir(tmp_path) == []
+
+
+# The place for it, and what stops a server that the tests no longer need.
+SENDERS = {"tests/fault_log/__init__.py", "tests/load/server.py", "tests/load/mariadb_server.py"}
+
+
+def sends_a_signal(node: ast.AST) -> bool:
+    """Whether a call sends a signal, and not the one that lets a process go on."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    function, arguments = ast.unparse(node.func), [ast.unparse(argument) for argument in node.args]
+    if function in ("os.kill", "os.killpg") or node.func.attr in ("send_signal", "suspend"):
+        return "signal.SIGCONT" not in arguments
+    return False
+
+
+def test_no_test_sends_a_signal_without_a_note() -> None:
+    """What is left of a test is killed by ``kill`` of its process, which takes no signal."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("*.py")
+        if any(sends_a_signal(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert found == SENDERS

@@ -14,11 +14,12 @@ from typing import Literal, get_args
 from daskae.faults import NOTES_VARIABLE
 
 Kind = Literal[
-    "kill", "pause", "signal", "power cut",
+    "kill", "pause", "signal", "power cut", "power cut in a model",
     "full disk", "read-only disk", "failing disk", "flipped bit", "damaged file", "lost file", "changed input",
     "cut connection", "ended session", "silence", "pulled cable", "lost packets", "slow line",
     "held lock", "changed rows", "read-only database", "runs at once",
     "false clock", "clock jump", "too little memory", "unstable function", "hanging task",
+    "ended job", "lost node", "refusing web server",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order of the summary."""

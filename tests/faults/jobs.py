@@ -17,6 +17,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from tests.fault_log import checked
 from tests.support import (
     EXACT_DUPLICATE,
     POSITIVE_QUANTITY,
@@ -100,6 +101,11 @@ class Job:
         with closing(sqlite3.connect(self.folder / self.target)) as database:
             return {name: [row[:-3] for row in database.execute(f"SELECT * FROM {name}")] for name in TABLES}
 
+    def assert_rows(self, expected: dict[str, list[Any]]) -> None:
+        """Compare what the target holds, if it is a database, with what another one does."""
+        assert self.rows() == expected
+        checked("contents")
+
     def manifests(self) -> set[Path]:
         """Every partition that is done."""
         return set((self.folder / "work").glob("maps/*/*/manifest.json"))
@@ -127,6 +133,7 @@ class Calm:
         quarantine = read_quarantine(document["quarantine"])
         assert_same_tables(job.tables(), self.tables)
         assert fingerprint(job.tables()) == fingerprint(self.tables)
+        checked("bytes")
         assert quarantine == self.quarantine
         assert_accounted_for(job.inputs, job.tables()["customer_metrics"], quarantine)
 
