@@ -163,21 +163,23 @@ def test_notes_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytest
     begin("one")
     checked("rows")
     begin("two")
+    checked("rows")
     for seed in (1, 1, 2):
         fault("silence", "at the commit", "server", "mariadb", seed)
     fault("flipped bit", "nowhere", count=0)
+    checked("contents")
     armed("worker", "parquet")
     with (tmp_path / "notes").open("a") as file:
         file.write("SIGSTOP at plan.made\n")
     checked("bytes")
     begin("three")
     (two,) = read_notes(tmp_path / "notes")
-    assert (two.test, dict(two.checks)) == ("two", {"bytes": 1})
-    assert dict(two.faults) == {
-        Made("silence", "at the commit", "server", "mariadb", 1): 2,
-        Made("silence", "at the commit", "server", "mariadb", 2): 1,
-        Made("pause", "plan.made", "worker", "parquet", None): 1,
-    }
+    once, twice = (Made("silence", "at the commit", "server", "mariadb", seed) for seed in (2, 1))
+    pause = Made("pause", "plan.made", "worker", "parquet", None)
+    assert two.test == "two"
+    assert dict(two.faults) == {twice: 2, once: 1, pause: 1}
+    # What was checked before a fault is no check of it.
+    assert two.checks == {twice: {"contents": 1, "bytes": 1}, once: {"contents": 1, "bytes": 1}, pause: {"bytes": 1}}
 
 
 def test_a_signal_that_reaches_nobody_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,18 @@ class Noted:
 
     test: str
     faults: Counter[Made] = field(default_factory=Counter)
-    checks: Counter[str] = field(default_factory=Counter)
+    checks: dict[Made, Counter[str]] = field(default_factory=dict)
+    """What was found well after the last fault of each kind; what was checked before says nothing about it."""
+
+    def add(self, made: Made, count: int = 1) -> None:
+        """Add faults that were made."""
+        self.faults[made] += count
+        self.checks[made] = Counter()
+
+    def check(self, what: str) -> None:
+        """Add a check of everything that was done up to now."""
+        for counts in self.checks.values():
+            counts[what] += 1
 
 
 def read_notes(path: Path) -> Iterator[Noted]:
@@ -37,7 +48,7 @@ def read_notes(path: Path) -> Iterator[Noted]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if point := _CRASH_POINT.fullmatch(line):
             made = Made(_KINDS[point[1]], point[2], process or "driver", target or _target_of_point(point[2]), None)
-            noted.faults[made] += 1
+            noted.add(made)
             continue
         item = json.loads(line)
         if "test" in item:
@@ -47,9 +58,9 @@ def read_notes(path: Path) -> Iterator[Noted]:
         elif "armed" in item:
             process, target = item["armed"]["process"], item["armed"]["target"]
         elif "checked" in item:
-            noted.checks[item["checked"]] += 1
+            noted.check(item["checked"])
         else:
-            noted.faults[Made(*(item[name] for name in Made._fields))] += item["count"]
+            noted.add(Made(*(item[name] for name in Made._fields)), item["count"])
     if noted.faults:
         yield noted
 

@@ -125,7 +125,7 @@ class FaultLog:
         verdict = "survived" if self._survived(noted.test) else "failed"
         return [
             {"record": "fault", "run": run, **made._asdict(), "count": count, "test": noted.test, "verdict": verdict,
-             "checks": dict(sorted(noted.checks.items()))}
+             "checks": dict(sorted(noted.checks[made].items()))}
             for made, count in noted.faults.items()
         ]  # fmt: skip
 
