@@ -80,7 +80,7 @@ class FaultLog:
     def __init__(self, path: Path, config: pytest.Config) -> None:
         self._path, self._config = path, config
         self.notes = Path(tempfile.mkdtemp(prefix="daskae-fault-notes-"))
-        self._began = datetime.now(UTC)
+        self._began, self._machine = datetime.now(UTC), describe_machine(config.rootpath)
         self._passed: dict[str, set[str]] = {}
         """The phases of each test, as far as they passed."""
         self._failed: set[str] = set()
@@ -118,7 +118,7 @@ class FaultLog:
             "began": self._began.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - self._began).total_seconds()),
             "markers": self._config.option.markexpr, "tests": dict(sorted(outcomes.items())),
-            **describe_machine(self._config.rootpath),
+            **self._machine,
         }  # fmt: skip
 
     def _lines(self, run: str, noted: Noted) -> list[Line]:

@@ -93,10 +93,11 @@ class CuttingProxy:
                     assert self._answered.wait(30)
                 if self._then:
                     self._then()
-                _shut(server)
-                _shut(client)
+                # Before the client can go on, so that checks come after it.
                 where = f"{'after' if self._deliver else 'before'} the server gets the commit"
                 fault("cut connection", where, "publisher", self._name)
+                _shut(server)
+                _shut(client)
                 return
             with suppress(OSError):
                 server.sendall(data)
