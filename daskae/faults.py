@@ -4,7 +4,8 @@ A stage calls :func:`crash_point` with a name at every step whose interruption m
 looks at the environment. With ``DASKAE_CRASH_AT=sqlite.staged`` the process dies there as if by ``kill -9``: no
 ``finally``, no flush, no goodbye. ``DASKAE_CRASH_AT=sqlite.staged:3`` lets the first two passes live and dies at the
 third. ``*:17`` dies at the seventeenth passage of any place, so a loop over the number visits every one of them.
-``DASKAE_STOP_AT`` stops the process instead, as SIGSTOP does, until it is told to go on.
+``DASKAE_STOP_AT`` stops the process instead, as SIGSTOP does, until it is told to go on. Where ``DASKAE_TEST_FAULTS``
+names a file each of that is added to it as a line.
 """
 
 import os
@@ -13,6 +14,7 @@ from collections import Counter
 
 CRASH_VARIABLE = "DASKAE_CRASH_AT"
 STOP_VARIABLE = "DASKAE_STOP_AT"
+NOTES_VARIABLE = "DASKAE_TEST_FAULTS"
 ANY = "*"
 _SIGNALS = {CRASH_VARIABLE: signal.SIGKILL, STOP_VARIABLE: signal.SIGSTOP}
 
@@ -35,8 +37,16 @@ def crash_point(name: str) -> None:
     for variable, number in _SIGNALS.items():
         armed = os.environ.get(variable)
         if armed is not None and _is_meant(variable, armed, name):
-            os.write(2, f"{number.name} at {name}\n".encode())
+            _tell(f"{number.name} at {name}\n".encode())
             os.kill(os.getpid(), number)
+
+
+def _tell(line: bytes) -> None:
+    os.write(2, line)
+    notes = os.environ.get(NOTES_VARIABLE)
+    if notes is not None:
+        with open(notes, "ab", buffering=0) as file:
+            file.write(line)
 
 
 def _is_meant(variable: str, armed: str, name: str) -> bool:

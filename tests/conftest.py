@@ -9,6 +9,9 @@ import pytest
 
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.engine.forks import METHOD, prepare_workers
+from daskae.faults import NOTES_VARIABLE
+
+pytest_plugins = ["tests.fault_log.plugin"]
 
 # The default run is the same run everywhere; ``--hypothesis-profile=explore`` looks at other and more examples.
 hypothesis.settings.register_profile("daskae", deadline=None, derandomize=True, database=None, max_examples=30)
@@ -43,9 +46,8 @@ def _no_settings_from_outside() -> Iterator[None]:
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("DASKAE_")}
     for name in ALLOCATOR_ENVIRONMENT:  # Dask's nanny leaves what it sets for workers in this process, too
         os.environ.pop(name, None)
-    data = before.get("DASKAE_TEST_DATA")
-    if data is not None:
-        os.environ["DASKAE_TEST_DATA"] = data
+    for name in {"DASKAE_TEST_DATA", NOTES_VARIABLE} & before.keys():
+        os.environ[name] = before[name]
     yield
     for name in list(os.environ):
         if name.startswith("DASKAE_"):

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -21,10 +22,12 @@ from daskae.aggregate.aggregation import Metric
 from daskae.config import load_settings
 from daskae.engine import forks
 from daskae.errors import GateError
+from daskae.faults import CRASH_VARIABLE, STOP_VARIABLE
 from daskae.load.base import METADATA_COLUMNS
 from daskae.run.job import run_job
 from daskae.summary import RuleOutcome, RunSummary
 from daskae.validate.custom import CustomRule
+from tests.fault_log import armed, checked, fault, target_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ("customer_metrics", "cohort_metrics", "kpis", "validation_results")
@@ -131,6 +134,7 @@ def assert_same_tables(found: dict[str, pa.Table], expected: dict[str, pa.Table]
         assert found[name].schema == table.schema, name
         if not found[name].equals(table):
             assert found[name].to_pylist() == table.to_pylist(), name
+    checked("contents")
 
 
 def assert_same(found: Run, expected: Run) -> None:
@@ -176,6 +180,9 @@ class Child:
         self, argv: Sequence[str], output: Path, environment: Mapping[str, str] | None = None, errors: bool = False
     ) -> None:
         self.output = output
+        self._target = target_of(argv[argv.index("--to") + 1]) if "--to" in argv else ""
+        if {CRASH_VARIABLE, STOP_VARIABLE} & (environment or {}).keys():
+            armed("driver", self._target)
         self._process = CONTEXT.Process(target=_main, args=(list(argv), output, errors, environment or {}))
         self._process.start()
         assert self._process.pid is not None
@@ -186,10 +193,12 @@ class Child:
         self._process.join(seconds)
         return self._process.exitcode
 
-    def kill(self) -> int | None:
+    def kill(self, where: str = "at some moment", seed: int | None = None) -> int | None:
         """Send SIGKILL and return the exit code, which is another if the end came first."""
         self._process.kill()
-        return self.wait()
+        code = self.wait()
+        fault("kill", where, "driver", self._target, seed, count=int(code == -signal.SIGKILL))
+        return code
 
     def document(self) -> dict[str, Any]:
         """Return what ``--json`` printed."""

@@ -1,10 +1,11 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from daskae.faults import CRASH_VARIABLE, crash_point
+from daskae.faults import CRASH_VARIABLE, NOTES_VARIABLE, crash_point
 
 THREE_PASSES = """
 from daskae.faults import crash_point
@@ -43,3 +44,14 @@ def test_a_count_that_is_none_is_an_error(count: str, monkeypatch: pytest.Monkey
     crash_point("elsewhere")
     with pytest.raises(ValueError, match=f"here:{count} is not a name"):
         crash_point("here")
+
+
+def test_what_is_done_is_told_and_added_to_a_file(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.write_text("before\n")
+    environment = {CRASH_VARIABLE: "here:2", NOTES_VARIABLE: str(notes)}
+    done = subprocess.run(
+        [sys.executable, "-c", THREE_PASSES], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "SIGKILL at here\n")
+    assert notes.read_text() == "before\nSIGKILL at here\n"

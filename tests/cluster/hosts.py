@@ -6,6 +6,8 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
+from tests.fault_log import fault
+
 
 def why_not() -> str:
     """Say why there can be no namespaces here, empty if there can."""
@@ -88,6 +90,7 @@ class Hosts:
     def pull(self, host: int) -> None:
         """Pull the cable of a host: nothing comes through, and nobody is told."""
         _ip("link", "set", self._cable(host), "down")
+        fault("pulled cable", "of a host", "host")
 
     def plug(self, host: int) -> None:
         """Plug the cable in again."""
@@ -103,6 +106,7 @@ class Hosts:
             add rule inet loss incoming iifname "eth0" numgen random mod 100 < {percent} counter drop
         """
         subprocess.run([*self.on(host), "nft", "-f", "-"], input=rules.encode(), check=True, capture_output=True)
+        fault("lost packets", f"{percent} of 100 that come to a host", "host")
 
     def lost(self, host: int) -> int:
         """Return how many packets were lost on their way to a host."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.fault_log import fault
+
 _CHUNK = 4096
 _LINE = 64
 """Chunks on their way in one direction of one connection; the sender waits then."""
@@ -104,6 +106,7 @@ def slow_proxy(address: str, seconds: float, rate: float) -> Iterator[SlowProxy]
     """Run the proxy in front of a ``tcp://`` address; see :class:`SlowProxy`."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     proxy = SlowProxy((host, int(port)), seconds, rate)
+    fault("slow line", f"{seconds:g} s late, {rate * 8 / 1e6:g} Mbit/s", "scheduler")
     try:
         yield proxy
     finally:

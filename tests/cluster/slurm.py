@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import psutil
 
+from tests.fault_log import fault
 from tests.support import ROOT
 
 NODES = ("node1", "node2", "node3")
@@ -212,6 +213,10 @@ class Slurm:
             command, env={**self.environment, **more}, cwd=cwd, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
+        if command[0] == "scancel":
+            fault("ended job", "scancel", "job")
+        for state in {"state=down", "state=drain"}.intersection(command):
+            fault("lost node", state, "node")
         return done.stdout.strip()
 
     def submit(self, *arguments: str, cwd: Path, **more: str) -> str:

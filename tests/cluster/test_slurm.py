@@ -1,7 +1,6 @@
 """The main job under a real Slurm: the same tables as a calm run in one process, whatever is cancelled or killed."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from tests.cluster.jobs import Job, finish, submit
 from tests.cluster.slurm import NODES, Slurm
+from tests.fault_log import strike
 from tests.support import assert_same_tables, write_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -96,7 +96,7 @@ def test_a_killed_driver_is_submitted_again(slurm: Slurm, job: Job, calm: dict[s
         for process in psutil.process_iter(["cmdline", "cwd"])
         if process.info["cwd"] == str(job.folder) and "script.py" in (process.info["cmdline"] or [])
     ]
-    os.kill(victim.pid, signal.SIGKILL)
+    strike(victim.pid, signal.SIGKILL, "after some parts", "driver (slurm)")
     assert slurm.wait(number) == "FAILED"
     # The first driver's workers finish what they have, miss their scheduler and end.
     done = job.parts()

@@ -1,6 +1,5 @@
 """What a driver under Slurm leaves behind, however it ends, and who can talk to it while it runs."""
 
-import os
 import shutil
 import signal
 import socket
@@ -15,6 +14,7 @@ import pytest
 from daskae.engine.slurm import DEATH_TIMEOUT
 from tests.cluster.jobs import SMALL, Job, submit, worker_processes
 from tests.cluster.slurm import NODES, Slurm
+from tests.fault_log import strike
 from tests.support import assert_same_tables, descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -50,9 +50,9 @@ def test_one_signal_ends_the_jobs_in_order(
         slurm.until(lambda: len(slurm.running(WORKER)) == 2, "two workers")
         assert worker_processes(slurm)
         if to == "all":  # as a terminal does
-            os.killpg(driver.pid, number)
+            strike(driver.pid, number, "after the first part", "driver (slurm)", group=True)
         else:
-            driver.send_signal(number)
+            strike(driver.pid, number, "after the first part", "driver (slurm)")
         _, error = driver.communicate(timeout=120)
     assert driver.returncode == code, error
     assert "run the same command again to go on" in error
@@ -70,7 +70,7 @@ def test_ctrl_c_while_the_jobs_are_being_submitted(slurm: Slurm, job: Job) -> No
     path = f"{job.folder}:{slurm.environment['PATH']}"
     with job.driver(slurm, "--config", job.config(slurm={"jobs": 3}), PATH=path) as driver:
         slurm.until(lambda: queued(slurm), "the first job in the queue")
-        os.killpg(driver.pid, signal.SIGINT)
+        strike(driver.pid, signal.SIGINT, "while jobs are submitted", "driver (slurm)", group=True)
         _, error = driver.communicate(timeout=120)
     assert driver.returncode == 130, error
     assert "run the same command again to go on" in error
@@ -85,7 +85,7 @@ def test_jobs_of_a_killed_driver_end_by_themselves(slurm: Slurm, job: Job, calm:
         slurm.until(lambda: len(slurm.running(WORKER)) == 3, "three workers")
         first = slurm.running(WORKER)
         (waiting,) = set(queued(slurm)) - set(first)
-        driver.kill()
+        strike(driver.pid, signal.SIGKILL, "after the first part", "driver (slurm)")
         driver.communicate()
     slurm.until(lambda: not set(first) & set(slurm.running(WORKER)), "the end of running jobs", DEATH_TIMEOUT + 30)
     slurm.until(lambda: slurm.job(waiting)["JobState"] != "PENDING", "the last job to begin", 60)
@@ -97,8 +97,8 @@ def test_jobs_of_a_killed_driver_end_by_themselves(slurm: Slurm, job: Job, calm:
 def test_a_second_signal_ends_the_driver_at_once(slurm: Slurm, job: Job) -> None:
     with job.driver(slurm, "--config", job.config(), SECONDS_A_PART="200") as driver:
         slurm.until(lambda: len(slurm.running(WORKER)) == 2, "two workers")
-        driver.send_signal(signal.SIGTERM)
-        driver.send_signal(signal.SIGINT)
+        strike(driver.pid, signal.SIGTERM, "in the middle of a task", "driver (slurm)")
+        strike(driver.pid, signal.SIGINT, "right after the first signal", "driver (slurm)")
         _, error = driver.communicate(timeout=60)
     assert driver.returncode in (130, 143), error
     assert "run the same command again to go on" in error

@@ -21,6 +21,7 @@ from daskae.engine.dask import DaskEngine
 from daskae.engine.slurm import job_options
 from daskae.errors import SettingsError
 from tests.engine.test_engines import process_of, values
+from tests.fault_log import strike
 
 GIB = 1 << 30
 
@@ -87,7 +88,7 @@ def test_lost_workers_are_replaced() -> None:
             seen.append(next(outcomes).value)
         first = set(seen)
         for pid in first:
-            os.kill(pid, signal.SIGKILL)
+            strike(pid, signal.SIGKILL, "all at once, in the middle of a task", "worker")
         assert len(values(outcomes)) == 40 - len(seen)
         client = engine._client
         until(lambda: len(client.scheduler_info()["workers"]) == 2, "the full size")

@@ -1,6 +1,5 @@
 """Workers of a local cluster die again and again, or all at once: it comes back, or says that it does not."""
 
-import os
 import random
 import signal
 import threading
@@ -26,6 +25,7 @@ from daskae.run.attempts import complete
 from daskae.run.context import RunContext
 from tests.engine.clusters import Cluster
 from tests.engine.test_clusters import slow, until
+from tests.fault_log import strike
 from tests.support import descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.dask]
@@ -71,9 +71,9 @@ def pids(engine: DaskEngine) -> set[int]:
     return {pid for pid in found if pid is not None}
 
 
-def kill(pid: int) -> None:
+def kill(pid: int, where: str, seed: int | None = None) -> None:
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        strike(pid, signal.SIGKILL, where, "worker", seed=seed)
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Killer:
         while (pid := pid_of(self.engine, name)) is None or pid in self.killed:
             assert time.monotonic() < end, f"worker {name} does not come back; killed {self.killed}"
             time.sleep(0.001)
-        kill(pid)
+        kill(pid, "at a moment of the schedule, or while it starts", self.seed)
         self.killed.append(pid)
 
 
@@ -145,7 +145,7 @@ def test_all_workers_at_once_and_what_they_are_forked_from(tmp_path: Path) -> No
         before = pids(engine)
         server: Any = forkserver._forkserver
         for pid in (*before, server._forkserver_pid):
-            kill(pid)
+            kill(pid, "all at once, with what they are forked from")
         assert_full_size(engine, before)
 
 
@@ -156,7 +156,7 @@ def test_all_workers_and_their_nannies(tmp_path: Path) -> None:
         until(lambda: len(pids(engine)) == WORKERS, "all workers")
         before, nannies = pids(engine), list(cluster.workers.values())
         for pid in before:
-            kill(pid)
+            kill(pid, "all at once, with their nannies")
         for nanny in nannies:
             cluster.sync(nanny.close)
         assert_full_size(engine, before)
@@ -172,7 +172,7 @@ def test_workers_that_never_come_back_are_told_and_left(tmp_path: Path) -> None:
         def kill_all() -> None:
             while not stop.wait(0.002):
                 for pid in pids(engine):
-                    kill(pid)
+                    kill(pid, "each as soon as it is there")
 
         killer = threading.Thread(target=kill_all)
         outcomes = engine.run(short, items)
@@ -204,7 +204,7 @@ def test_a_result_that_is_lost_with_the_last_worker_is_not_waited_for(
             _, nanny = cluster.processes
             family = descendants(nanny.pid)
             for pid in (nanny.pid, *(process.pid for process in family)):
-                kill(pid)
+                kill(pid, "the last one and its nanny, when its task is done")
             until(lambda: "Remove worker" in cluster.log("scheduler"), "the scheduler to miss the worker", PROMISED)
             return fetch(handout, future)
 

@@ -21,6 +21,7 @@ from daskae.engine.pool import may_fork, start_pool
 from daskae.engine.processes import ProcessEngine
 from daskae.errors import MemoryLimitError
 from daskae.events import Event, Warned
+from tests.fault_log import fault, strike
 from tests.support import ROOT
 
 GIB = 1 << 30
@@ -81,7 +82,7 @@ def die_once(item: tuple[int, Path]) -> int:
     number, trace = item
     if number == 3 and not trace.exists():
         trace.write_text("")
-        os.kill(os.getpid(), signal.SIGKILL)
+        strike(os.getpid(), signal.SIGKILL, "in the middle of a task", "worker (processes)")
     time.sleep(0.05)
     return number
 
@@ -105,7 +106,7 @@ def stop_once(item: tuple[int, Path]) -> int:
     number, trace = item
     if number == 1 and not trace.exists():
         trace.write_text("")
-        os.kill(os.getpid(), signal.SIGSTOP)
+        strike(os.getpid(), signal.SIGSTOP, "in the middle of a task", "worker (processes)")
     return number
 
 
@@ -122,10 +123,10 @@ def test_a_worker_that_is_stopped_for_long_is_taken_for_lost(tmp_path: Path) -> 
 def stop_or_die(item: int) -> int:
     """Tasks that stop one process and kill the other."""
     if item == 1:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        strike(os.getpid(), signal.SIGSTOP, "beside one that dies", "worker (processes)")
     if item == 2:
         time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGKILL)
+        strike(os.getpid(), signal.SIGKILL, "beside one that is stopped", "worker (processes)")
     return item
 
 
@@ -146,7 +147,7 @@ def test_a_process_that_is_stopped_while_idle_is_ended_too() -> None:
     with start_pool(1) as pool:
         assert pool.submit(len, "task").result(timeout=60) == 4
         (pid,) = _workers(pool)
-        os.kill(pid, signal.SIGSTOP)
+        strike(pid, signal.SIGSTOP, "while it is idle", "worker (processes)")
         began = time.monotonic()
     assert time.monotonic() - began < 20
     assert not psutil.pid_exists(pid)
@@ -156,6 +157,8 @@ def hold(item: int) -> int:
     """A task that holds memory and looks at its limit."""
     from daskae.budget import checkpoint
 
+    if item > 512 << 20:
+        fault("too little memory", "in the middle of a task", "task")
     data = os.urandom(1 << 20) * (item >> 20)
     checkpoint()
     return len(data)

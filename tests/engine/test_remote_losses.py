@@ -18,6 +18,7 @@ from daskae.engine.create import create_engine
 from daskae.errors import TaskKilledError, WorkersUnavailableError
 from daskae.events import Event, Warned, WorkerLost
 from tests.engine.clusters import Cluster
+from tests.fault_log import strike
 from tests.support import ROOT
 
 pytestmark = pytest.mark.dask
@@ -29,8 +30,9 @@ def act(item: tuple[int, int, Path]) -> int:
     if number == 3 and (pid == 0 or not trace.exists()):
         time.sleep(0.1)  # so that the worker has said that it runs it
         trace.write_text("")
-        os.kill(pid or os.getpid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if pid:
+            strike(pid, signal.SIGKILL, "in the middle of a task", "scheduler or nanny")
+        strike(os.getpid(), signal.SIGKILL, "in the middle of a task", "worker")
     return number
 
 
@@ -126,7 +128,7 @@ def test_a_driver_that_is_killed_leaves_no_rule_for_workers_to_come(tmp_path: Pa
             assert driver.stdout is not None
             assert driver.stdout.readline() == b"1\n"
             assert _plugins(client)
-            driver.kill()
+            strike(driver.pid, signal.SIGKILL, "when its tasks are done", "driver")
             driver.wait()
             assert waited(lambda: not _plugins(client))
         shutil.rmtree(tmp_path / "work")

@@ -17,6 +17,7 @@ from daskae.engine.inline import InlineEngine
 from daskae.errors import MemoryLimitError, TaskKilledError
 from daskae.events import Event, WorkerLost
 from daskae.monitor.memory import current_rss
+from tests.fault_log import fault, strike
 
 LIMIT = 500 << 20
 # The kernel counts resident pages for each processor apart: what the task saw and its peak may differ by some pages.
@@ -29,10 +30,12 @@ def trouble(item: tuple[str, int, Path]) -> int:
     if what == "die":
         (folder / f"{time.monotonic_ns()}").touch()
         time.sleep(0.1)  # so that the worker has said that it runs it
-        os.kill(os.getpid(), signal.SIGKILL)
+        strike(os.getpid(), signal.SIGKILL, "in a task, each time", "worker")
     if what == "die once" and not (folder / "once").exists():
         (folder / "once").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        strike(os.getpid(), signal.SIGKILL, "in a task, once", "worker")
+    if what in ("grow", "grow and look", "raise"):
+        fault("too little memory", f"in a task: {what}", "task")
     if what == "grow":
         held = []
         while True:

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
+from tests.fault_log import checked
+
 ORDERS_EACH = 12
 """Orders of a customer; one digit of the revenue each."""
 _HEADER = "order_id,customer_id,order_date,amount,quantity,note"
@@ -56,6 +58,7 @@ def assert_accounted_for(folder: Path, customers: pa.Table, quarantine: list[dic
     rejected = sum((_ids(row["raw"]) for row in quarantine), Counter[str]())
     found, expected = counted_ids(customers) + rejected, source_ids(folder)
     assert found == expected, f"lost {expected - found}, doubled {found - expected}"
+    checked("rows")
 
 
 def fingerprint(tables: dict[str, pa.Table]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 
 from daskae.load.verifying import verify_target
+from tests.fault_log import checked
 from tests.support import (
     EXACT_DUPLICATE,
     POSITIVE_QUANTITY,
@@ -101,6 +102,11 @@ class Job:
         with closing(sqlite3.connect(self.folder / self.target)) as database:
             return {name: [row[:-3] for row in database.execute(f"SELECT * FROM {name}")] for name in TABLES}
 
+    def assert_rows(self, expected: dict[str, list[Any]]) -> None:
+        """Compare what the target holds, if it is a database, with what another one does."""
+        assert self.rows() == expected
+        checked("contents")
+
     def manifests(self) -> set[Path]:
         """Every partition that is done."""
         return set((self.folder / "work").glob("maps/*/*/manifest.json"))
@@ -129,6 +135,7 @@ class Calm:
         assert verify_target(f"{job.folder}/out/").differences == ()
         assert_same_tables(job.tables(), self.tables)
         assert fingerprint(job.tables()) == fingerprint(self.tables)
+        checked("bytes")
         assert quarantine == self.quarantine
         assert_accounted_for(job.inputs, job.tables()["customer_metrics"], quarantine)
 

@@ -13,6 +13,8 @@ from typing import Self
 
 import psutil
 
+from tests.fault_log import strike
+
 Victims = Mapping[str, Callable[[], Sequence[psutil.Process]]]
 
 
@@ -53,7 +55,7 @@ class Nemesis:
         self._stop.set()
         self._thread.join()
         for process in self._paused:
-            _send(process, signal.SIGCONT)
+            _go_on(process)
 
     def __str__(self) -> str:
         return f"seed {self.seed}: " + "; ".join(self.history or ["nothing was done"])
@@ -69,17 +71,22 @@ class Nemesis:
         at = time.monotonic() - self._began
         if not self.pauses or self._random.random() < 0.6:
             self.history.append(f"{at:.2f} s kill {role}")
-            _send(process, signal.SIGKILL)
+            self._send(role, process, signal.SIGKILL)
             return
         seconds = self._random.uniform(0.1, self.longest_pause)
         self.history.append(f"{at:.2f} s pause {role} for {seconds:.2f} s")
         self._paused.append(process)
-        _send(process, signal.SIGSTOP)
+        self._send(role, process, signal.SIGSTOP)
         self._stop.wait(seconds)
-        _send(process, signal.SIGCONT)
+        _go_on(process)
+
+    def _send(self, role: str, process: psutil.Process, number: signal.Signals) -> None:
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if process.is_running():  # the number may have gone to another one
+                strike(process.pid, number, "at a moment of the schedule", role, seed=self.seed)
 
 
-def _send(process: psutil.Process, number: signal.Signals) -> None:
+def _go_on(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess, ProcessLookupError):
-        if process.is_running():  # the number may have gone to another one
-            os.kill(process.pid, number)
+        if process.is_running():
+            os.kill(process.pid, signal.SIGCONT)

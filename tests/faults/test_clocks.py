@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.fault_log import fault
 from tests.support import ROOT, read_quarantine, read_table, write_settings
 
 from .checker import fingerprint
@@ -50,6 +51,7 @@ def test_waits_and_orders_do_not_use_the_time_of_day() -> None:
 
 def run_at(job: Job, clock: str, **environment: str) -> dict[str, Any]:
     """Run a job whose clock is wrong; the monotonic clock goes on as it does."""
+    fault("false clock", f"{clock} {environment.get('TZ', '')}".rstrip(), f"driver ({job.engine})")
     return run_with(job, ["faketime", "-f", clock], **UNCACHED, **environment)
 
 
@@ -113,6 +115,7 @@ def test_a_clock_that_jumps_during_the_run(first: str, then: str, point: str, ca
         child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=output)
     until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED, f"the stop at {point}")
     clock.write_text(then)
+    fault("clock jump", f"from {first} to {then} at {point}", "driver")
     psutil.Process(child.pid).resume()
     assert child.wait(120) == 0
     calm.assert_equal(job, job.document())

@@ -83,7 +83,7 @@ def test_killed_at_every_passage_of_any_point(target: str, calm: Calm, tmp_path:
             again.append(calm.assert_goes_on(job))
         else:
             job.finish()
-            assert job.rows() == calm_rows
+            job.assert_rows(calm_rows)
         if code == 0:
             break
         assert code == KILLED
@@ -106,7 +106,7 @@ def test_killed_while_loading_a_database_then_run_again(point: str, calm: Calm, 
     document = jobs[1].finish()
     assert document["reused_partitions"] == document["partitions"]
     assert document["already_published"] == (point == "sqlite.named")
-    assert jobs[1].rows() == jobs[0].rows()
+    jobs[1].assert_rows(jobs[0].rows())
 
 
 @pytest.mark.parametrize(("target", "point"), LOADING)
@@ -122,7 +122,7 @@ def test_killed_while_loading_then_run_again_without_the_work_directory(
     assert document["reused_partitions"] == 0
     assert document["already_published"] == (point in ("sqlite.named", "parquet.flipped"))
     if target == "metrics.db":
-        assert jobs[1].rows() == jobs[0].rows()
+        jobs[1].assert_rows(jobs[0].rows())
     else:
         assert_same_tables(jobs[1].tables(), jobs[0].tables())
 
@@ -132,7 +132,7 @@ def killed_at_random(calm: Calm, job: Job, kills: int, seed: int) -> None:
     for _ in range(kills):
         child = job.start()
         if child.wait(moments.uniform(0.02, 1.2) * calm.seconds) is None:
-            child.kill()
+            child.kill("at a random moment", seed)
     calm.assert_equal(job, job.finish())
 
 

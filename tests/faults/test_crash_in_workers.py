@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault_log import armed
 from tests.support import ROOT
 
 from .jobs import Calm, Job
@@ -54,6 +55,7 @@ def run_armed(job: Job, point: str, once: bool = False) -> Ended:
     job.folder.mkdir(exist_ok=True)
     script = job.folder / "armed.py"
     script.write_text(ARMED)
+    armed(f"worker ({job.engine})")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASKAE_CRASH_AT": point, "DASKAE_TEST_ARMED": "once" * once}
     with (job.folder / "stdout.json").open("wb") as output:
         done = subprocess.run(

@@ -19,6 +19,7 @@ from daskae.events import Event, StageStarted, TaskDone, TaskRepeated, WorkerLos
 from daskae.run.job import run_job
 from daskae.summary import RunSummary
 from daskae.transform.registry import register
+from tests.fault_log import fault, strike
 from tests.support import EXACT_DUPLICATE, REPEATED_ORDER, assert_same_tables, orders_csv, read_quarantine, read_tables
 
 ROWS = 60
@@ -31,12 +32,13 @@ def fragile(table: pl.DataFrame, control: str = "") -> pl.DataFrame:
     orders = json.loads(Path(control).read_text()) if control else {}
     names = set(table["order_id"].to_list())
     if table.height > orders.get("most", table.height) or names & set(orders.get("too large", [])):
+        fault("too little memory", "in a task, for so many rows or for some", "task")
         raise MemoryError
     if names & set(orders.get("wrong", [])):
         raise ValueError("stop here")
     if names & set(orders.get("deadly", [])):
         time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGKILL)
+        strike(os.getpid(), signal.SIGKILL, "in a task, for some rows", "worker")
     return table
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from daskae.errors import InputError
+from tests.fault_log import fault
 from tests.support import (
     EXACT_DUPLICATE,
     POSITIVE_QUANTITY,
@@ -132,6 +133,11 @@ def damage_all(folder: Path, kind: str, damage: Callable[[Path], None]) -> None:
     assert found, f"no file like {kind}"
     for path in found:
         damage(path)
+    note_damage(damage, kind, len(found))
+
+
+def note_damage(damage: Callable[[Path], None], where: str, count: int = 1) -> None:
+    fault("damaged file" if damage is truncate else "flipped bit", f"{where}: {damage.__name__}", count=count)
 
 
 def test_unchanged_input_maps_nothing(orders: Path, tmp_path: Path) -> None:
@@ -242,6 +248,7 @@ def run_over_damaged(folder: Path, calm: Run, damaged: Path, damage: Callable[[P
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(folder / "kept", work)
     damage(work / damaged.relative_to(folder / "kept"))
+    note_damage(damage, f"any stored file of {damaged.relative_to(folder / 'kept').parts[0]}")
     before = {path: path.stat().st_ino for path in work.glob("*/**/manifest.json")}
     again = start(folder / "in", target, work_dir=work)
     assert_same(again, calm)
@@ -277,6 +284,7 @@ def test_files_that_rot_during_the_run(moment: str, kind: str, calm: Calm, job: 
     child = job.stopped_at(moment)
     path = max((job.folder / "work").glob(kind), key=lambda path: path.stat().st_size)
     flip_every_part(path)
+    note_damage(flip_every_part, f"{kind} at {moment}")
     assert go_on(child) == 0
     calm.assert_equal(job, child.document())
     (log,) = (job.folder / "work").glob("runs/*/run.log")

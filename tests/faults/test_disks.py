@@ -16,6 +16,7 @@ from daskae.errors import InputError, LoadError, PlanError, WorkDirError
 from daskae.run import workdir
 from daskae.run.job import make_context
 from daskae.run.workdir import explained
+from tests.fault_log import Kind, fault
 from tests.support import ROOT, read_tables
 
 from .checker import numbered_orders
@@ -55,6 +56,8 @@ def on_small_disk(tmp_path: Path, size: str, what: str, *flags: str) -> subproce
     config = tmp_path / "settings.toml"
     config.write_text("[money]\nscale = 0\n")
     given = json.dumps([str(disk), size, what, *argv, "--config", str(config), "--quiet", "--json", *flags])
+    where = f"work directory of {size}" if what == "full" else "work directory"
+    fault("full disk" if what == "full" else "read-only disk", where, "driver", "parquet")
     return subprocess.run(
         [*NAMESPACE, sys.executable, "-c", CHILD, given], capture_output=True, text=True, check=False, cwd=ROOT
     )
@@ -202,6 +205,8 @@ def go_bad(job: Job, place: str, how: str, point: str) -> list[int]:
     command = [*namespace, sys.executable, "-c", GOING_BAD, given]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+    kind: Kind = "read-only disk" if how == "bound" else "failing disk"
+    fault(kind, f"{'work directory' if place == 'work' else 'target'} at {point}", "driver", "parquet")
     codes: list[int] = json.loads(done.stdout)
     return codes
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault_log import fault
 from tests.support import Child, read_quarantine, read_tables
 
 from .checker import assert_accounted_for, numbered_orders
@@ -60,6 +61,7 @@ def test_an_input_that_changes_during_the_run(
     job = Job(inputs, calm.config, tmp_path / "job", block="1KiB", workers=1)
     child = job.stopped_at(moment)
     change(paths[1])
+    fault("changed input", f"{change.__name__} at {moment}", "driver")
     assert go_on(child) == 1
     message = child.document()["message"]
     if change not in (cut, remove) or moment == "turn.published":

@@ -18,6 +18,7 @@ from daskae.run.corrections import Correction, corrections_path, load_correction
 from daskae.stages import split
 from daskae.stages.layout import Layout
 from daskae.validate import reference
+from tests.fault_log import fault
 from tests.support import EXACT_DUPLICATE, POSITIVE_QUANTITY, Run, assert_same, orders_csv, run
 
 from .jobs import Calm, Job
@@ -83,13 +84,17 @@ def flipped(data: bytes, bits: list[int] = BITS) -> Iterator[bytes]:
 
 def assert_no_flip_goes_unnoticed(path: Path, load: Callable[[], Any], bits: list[int] = BITS) -> int:
     """Check that what is loaded is what was stored, or nothing; returns how many flips change nothing."""
-    data, expected, harmless = path.read_bytes(), load(), 0
+    data, expected, harmless, made = path.read_bytes(), load(), 0, 0
     assert expected is not None
-    for damaged in flipped(data, bits):
-        path.write_bytes(damaged)
-        found = load()
-        assert found is None or found == expected, damaged
-        harmless += found is not None
+    try:
+        for damaged in flipped(data, bits):
+            path.write_bytes(damaged)
+            made += 1
+            found = load()
+            assert found is None or found == expected, damaged
+            harmless += found is not None
+    finally:
+        fault("flipped bit", f"every byte of a stored file, {len(bits)} bits each", count=made)
     path.write_bytes(data)
     assert load() == expected
     return harmless
@@ -184,6 +189,7 @@ def test_a_run_over_a_flipped_byte(kind: str, seed: int, stored: Stored, tmp_pat
     place = chosen.randrange(len(data))
     data[place] ^= chosen.choice(BITS)
     path.write_bytes(data)
+    fault("flipped bit", kind, seed=seed)
     if kind.startswith("references"):
         shutil.rmtree(stored.folder / "work" / "maps")  # so that the rows are judged again
     assert_same(stored.again(tmp_path), stored.calm)
@@ -197,6 +203,7 @@ def test_a_run_over_a_flipped_byte(kind: str, seed: int, stored: Stored, tmp_pat
 def test_keys_of_a_reference_that_a_power_cut_has_torn(damage: bytes, stored: Stored, tmp_path: Path) -> None:
     (path,) = stored.bring_back().glob("references/*/keys.arrow")
     path.write_bytes(damage)
+    fault("damaged file", "keys of a reference, as a power cut tears them")
     shutil.rmtree(stored.folder / "work" / "maps")
     assert_same(stored.again(tmp_path), stored.calm)
 
@@ -208,6 +215,7 @@ def test_the_number_of_a_turn_that_is_lost(name: str, calm: Calm, job: Job) -> N
         job.finish(DASKAE_METRICS__CHURN_DAYS=days)
     (path,) = (job.folder / "work" / "turns").glob(f"*.{name}")
     path.write_bytes(b"")
+    fault("damaged file", f"turns/*.{name} emptied")
     document = job.finish()
     assert not document["already_published"]
     calm.assert_equal(job, document)
@@ -227,5 +235,6 @@ def test_a_run_over_a_flipped_note_of_cut_partitions(seed: int, tmp_path: Path) 
         data = bytearray(path.read_bytes())
         data[chosen.randrange(len(data))] ^= chosen.choice(BITS)
         path.write_bytes(data)
+        fault("flipped bit", f"maps/*/*/{split.SPLIT}", seed=seed)
     shutil.rmtree(tmp_path / "cut" / "out")
     scene.assert_same("cut", scene.run("cut", most=12), calm)

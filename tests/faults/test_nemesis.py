@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.engine.clusters import Cluster
+from tests.fault_log import strike
 from tests.support import descendants
 
 from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, seeds, until, workers_of
@@ -52,7 +53,7 @@ def test_killed_driver_leaves_no_workers(calm: Calm, local: tuple[Job, subproces
     job, driver = local
     family = descendants(driver.pid)
     assert workers_of(driver.pid)
-    driver.kill()
+    strike(driver.pid, signal.SIGKILL, "after the first part", "driver")
     driver.wait()
     until(lambda: not any(is_alive(process) for process in family), "the end of all worker processes")
     calm.assert_goes_on(replace(job, engine="inline"))

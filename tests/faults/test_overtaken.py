@@ -9,6 +9,7 @@ import pytest
 from daskae.errors import TargetBusyError
 from daskae.run.job import make_context
 from daskae.run.turns import Turn, publishing, take_turn
+from tests.fault_log import fault, target_of
 from tests.support import CONTEXT, WAIT, Child, call_main, read_quarantine
 
 from .checker import assert_accounted_for, numbered_orders
@@ -93,6 +94,8 @@ def run_at_once(*argvs: list[str]) -> list[int]:
     children = [CONTEXT.Process(target=_at_once, args=(barrier, argv, results)) for argv in argvs]
     for child in children:
         child.start()
+    fault("runs at once", f"{len(argvs)} runs of {len({tuple(argv) for argv in argvs})} commands", "driver",
+          target_of(argvs[0][argvs[0].index("--to") + 1]), count=len(argvs))  # fmt: skip
     codes = [results.get()[0] for _ in children]
     for child in children:
         child.join(WAIT)

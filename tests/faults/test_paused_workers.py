@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.engine.clusters import Cluster
+from tests.fault_log import strike
 from tests.support import ROOT, descendants
 
 from .jobs import Calm, Job, is_alive, until
@@ -81,7 +82,7 @@ def stop_one_at_work(job: Job) -> psutil.Process:
     def stopped() -> psutil.Process | None:
         for mark in (job.folder / "marks").iterdir():
             worker = psutil.Process(int(mark.name))
-            worker.suspend()
+            strike(worker.pid, signal.SIGSTOP, "in the middle of a task, for longer than it is waited for", "worker")
             until(lambda: worker.status() == psutil.STATUS_STOPPED, "the stop", 10)  # noqa: B023
             if mark.exists():
                 return worker
@@ -147,7 +148,7 @@ def test_a_stopped_nanny_and_her_worker_change_nothing_when_they_go_on(calm: Cal
         with started(job) as driver:
             worker = stop_one_at_work(job)
             (nanny,) = [one for one in cluster.processes if worker.pid in {item.pid for item in descendants(one.pid)}]
-            nanny.send_signal(signal.SIGSTOP)
+            strike(nanny.pid, signal.SIGSTOP, "with her worker", "nanny")
             document = assert_lost_in_time(job, driver, NANNY_PATIENCE)
             before, parts = state(job.folder), written(job)
             worker.resume()

@@ -11,6 +11,7 @@ import pytest
 
 from daskae.run.corrections import corrections_path
 from jobs import history, quarantine
+from tests.fault_log import checked, fault, target_of
 from tests.support import Child
 
 from .jobs import KILLED, Calm, Job
@@ -37,6 +38,17 @@ class Powered:
         for call in calls:
             self.disk.apply(call)
         return code
+
+    def cut(self, left: str) -> None:
+        """Cut the power; what a disk keeps is one of `CUTS`."""
+        self.disk.cut(*CUTS[left])
+        fault("power cut", f"left of what was not synced: {left}", "machine", self.kind)
+
+    @property
+    def kind(self) -> str:
+        """What kind of target it loads."""
+        argv = self.argv()
+        return target_of(argv[argv.index("--to") + 1])
 
     def argv(self, *more: str) -> list[str]:
         kind = "duckdb" if self.job.target.endswith(".duckdb") else "sqlite"
@@ -144,6 +156,7 @@ def test_what_is_published_is_on_the_disk_before_that_is_said(
     powered = prepare(calm, tmp_path, target, *loads)
     assert powered.run(*more) == 0
     lost = {path for path in powered.disk.lost() if not path.lstrip("-").startswith("work")}
+    fault("power cut in a model", "when the load is said to be done", "machine", powered.kind)
     # What was removed may be back: locks that nobody holds, SQLite's logs of what is in the database.
     assert {path for path in lost if not path.startswith("-")} == set()
     assert {path for path in lost if not path.endswith(("lock", "-wal", "-shm", "-new"))} <= {"-out/.daskae/snapshots"}
@@ -181,10 +194,14 @@ def test_power_may_go_at_any_moment_of_a_publish(
     disk, seen = powered.disk, [published(powered.disk, strict)]
     code, calls = traced(tmp_path, ["-m", "jobs.customer_metrics", *powered.argv(*more)])
     assert code == 0
+    moments = 0
     for call in calls:
         disk.apply(call)
+        moments += "/out" in call.arguments
         if "/out" in call.arguments and (now := published(disk, strict)) != seen[-1]:
             seen.append(now)
+    names = "only what was synced" if strict else "all names"
+    fault("power cut in a model", f"after each call to the target; left: {names}", "machine", "parquet", count=moments)
     assert len(seen) == 2, seen
     new = seen[1]
     assert new is not None
@@ -252,7 +269,7 @@ def require_calm_end(powered: Powered, calm: Calm, tmp_path: Path, left: str, th
         undisturbed = Job(calm.inputs, calm.config, tmp_path / "calm", target=job.target)
         undisturbed.finish()
         expected = undisturbed.rows()
-    powered.disk.cut(*CUTS[left])
+    powered.cut(left)
     if there or before is not None:
         assert contents(job) == (expected if there else before)
     else:
@@ -260,6 +277,7 @@ def require_calm_end(powered: Powered, calm: Calm, tmp_path: Path, left: str, th
     document = job.finish()
     assert document["already_published"] == there
     assert contents(job) == expected
+    checked("contents")
     if job.target == "out/":
         calm.assert_equal(job, document)
     tell_of_runs(job)
@@ -282,7 +300,7 @@ def test_corrections_outlive_a_power_cut_and_their_work_directory_with_them(calm
     rejects.write_text(rejects.read_text().replace("31.12.", "2023-12-31 00:00:00"))
     assert powered.call("quarantine", "replay", str(rejects), "--no-run", *work) == 0
     stored = corrections_path(powered.job.folder / "work").read_bytes()
-    powered.disk.cut(strict=True)
+    powered.cut("nothing")
     assert corrections_path(powered.job.folder / "work").read_bytes() == stored
 
 
@@ -293,4 +311,5 @@ def test_what_was_purged_is_not_back_after_a_power_cut(target: str, calm: Calm, 
     argv = powered.argv()
     assert powered.call("purge", "C3", "--to", argv[argv.index("--to") + 1], "--work-dir", f"{tmp_path}/job/work") == 0
     lost = powered.disk.lost()
+    fault("power cut in a model", "when the purge is said to be done", "machine", powered.kind)
     assert {path for path in lost if not path.endswith(("lock", "-wal", "-shm"))} == set()

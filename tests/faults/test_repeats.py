@@ -23,6 +23,7 @@ from daskae.transform.registry import register
 from daskae.transform.steps import Step
 from daskae.validate import RowRule
 from tests.engine.clusters import Cluster
+from tests.fault_log import fault
 from tests.support import ROOT, read_table
 
 from .checker import numbered_orders
@@ -76,6 +77,7 @@ def start(tmp_path: Path, **own: Any) -> Any:
     [("faults_lots", "lot"), ("faults_counter", "n"), ("faults_share", "share"), ("faults_codes", "code")],
 )
 def test_a_step_that_gives_other_values_is_named(name: str, column: str, tmp_path: Path) -> None:
+    fault("unstable function", f"a step, {name.removeprefix('faults_')}")
     with pytest.raises(DaskaeError, match=rf"other values when it is called again(.|\n)*step {name}(.|\n)*{column}"):
         start(tmp_path, steps=[Step(function=name)])
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("customer_metrics/*"))
@@ -83,6 +85,7 @@ def test_a_step_that_gives_other_values_is_named(name: str, column: str, tmp_pat
 
 def test_a_rule_that_gives_other_verdicts_is_named(tmp_path: Path) -> None:
     rule = RowRule("coin", lambda frame: pd.Series([random.random() < 0.5 for _ in range(len(frame))]), frame=True)
+    fault("unstable function", "a rule, by chance")
     with pytest.raises(DaskaeError, match=r"other values when it is called again(.|\n)*rule coin"):
         start(tmp_path, rules=[rule])
 
@@ -91,6 +94,7 @@ def test_a_rule_that_goes_by_the_order_of_a_set_is_named(tmp_path: Path) -> None
     def is_among_the_first(frame: pd.DataFrame) -> pd.Series:
         return frame["customer_id"].isin(list(set(frame["customer_id"]))[:10])
 
+    fault("unstable function", "a rule, by the order of a set")
     with pytest.raises(DaskaeError, match=r"other values when it is called again(.|\n)*rule early"):
         start(tmp_path, rules=[RowRule("early", is_among_the_first, frame=True)])
 
@@ -146,6 +150,7 @@ def start_script(tmp_path: Path, name: str, target: str, *flags: str, **environm
 
 def test_a_metric_that_gives_other_values_is_named(tmp_path: Path) -> None:
     metric = FrameMetric("luck", lambda orders: orders.groupby("customer_id").size() * random.random(), kind="float")
+    fault("unstable function", "a metric, by chance")
     with pytest.raises(DaskaeError, match=r"other values when it is called again(.|\n)*metric luck"):
         start(tmp_path, metrics=[metric])
 
@@ -169,6 +174,7 @@ def test_workers_that_hash_otherwise_name_it_too(tmp_path: Path) -> None:
     with Cluster(tmp_path / "cluster", workers=0) as cluster:
         for seed in ("1", "2"):
             cluster.worker(f"w{seed}", PYTHONHASHSEED=seed)
+        fault("unstable function", "a step, by the hashes of two workers", "worker")
         code, errors = run_script(tmp_path, "codes", "out", "--cluster", str(cluster.file))
     assert code == 1
     assert "other values when it is called again" in errors

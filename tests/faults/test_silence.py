@@ -12,6 +12,7 @@ from daskae.events import Event, StillRunning
 from daskae.run.job import run_job
 from daskae.transform.registry import register
 from daskae.transform.steps import Step
+from tests.fault_log import fault
 
 from .checker import numbered_orders
 
@@ -20,6 +21,7 @@ HEARD = threading.Event()
 
 @register("faults_wait_until_heard", adds={})
 def wait_until_heard(table: pl.DataFrame) -> pl.DataFrame:
+    fault("hanging task", "until it is heard of", "task")
     assert HEARD.wait(60), "no word in a minute"
     return table
 

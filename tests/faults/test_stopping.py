@@ -19,6 +19,7 @@ from daskae.engine.inline import InlineEngine
 from daskae.errors import TimeLimitError
 from daskae.run.deadline import find_deadline, left_by
 from daskae.run.job import run_job
+from tests.fault_log import strike
 from tests.support import ROOT, assert_same_tables, orders_csv, read_tables, run, write_settings
 
 SLOW_RULE = """
@@ -121,9 +122,9 @@ def test_one_signal_ends_the_cluster_in_order(
     slow.wait_for_parts(process)
     assert len(session(process.pid)) > 2
     if to == "all":  # as a terminal does at Ctrl-C, and Slurm at the end of a job
-        os.killpg(process.pid, number)
+        strike(process.pid, number, "after the first part", f"driver and workers ({engine})", group=True)
     else:
-        process.send_signal(number)
+        strike(process.pid, number, "after the first part", f"driver ({engine})")
     _, error = process.communicate(timeout=180)
     assert process.returncode == code, error
     assert "run the same command again to go on" in error
@@ -143,9 +144,9 @@ def test_two_signals_end_everything_at_once(number: signal.Signals, code: int, e
     while not (tmp_path / "begun").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    process.send_signal(number)
+    strike(process.pid, number, "in the middle of a task", f"driver ({engine})")
     time.sleep(1)  # two that come at one moment are one to the system
-    process.send_signal(number)
+    strike(process.pid, number, "once more, before the end", f"driver ({engine})")
     _, error = process.communicate(timeout=60)  # the tasks would need longer
     assert process.returncode == code, error
     assert "run the same command again to go on" in error
@@ -158,7 +159,7 @@ def test_two_signals_end_everything_at_once(number: signal.Signals, code: int, e
 def test_a_killed_driver_leaves_nothing(engine: str, slow: Slow) -> None:
     process = slow.start(engine)
     slow.wait_for_parts(process)
-    process.kill()
+    strike(process.pid, signal.SIGKILL, "after the first part", f"driver ({engine})")
     process.communicate()
     assert left_behind(process.pid) == []
 

@@ -26,6 +26,7 @@ import pytest
 
 from daskae.aggregate import FrameMetric, metric
 from daskae.load.base import METADATA_COLUMNS
+from tests.fault_log import strike
 from tests.support import ROOT, TABLES, call_main, orders_csv, read_tables, toml_value, write_settings
 
 CUSTOMER_COLUMNS = [
@@ -385,7 +386,7 @@ def test_signals_end_the_run_and_keep_what_is_done(number: signal.Signals, code:
     deadline = time.monotonic() + 180
     while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(number)
+    strike(process.pid, number, "in the middle of a task", "driver")
     process.send_signal(signal.SIGCONT)
     _, error = process.communicate(timeout=180)
     assert process.returncode == code

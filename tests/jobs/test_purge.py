@@ -22,6 +22,7 @@ from daskae.run.presence import present
 from daskae.run.record import load_record
 from jobs import quarantine
 from jobs.purge import main
+from tests.fault_log import armed, checked, target_of
 from tests.support import (
     CONTEXT,
     EXACT_DUPLICATE,
@@ -294,6 +295,7 @@ def _armed(argv: list[str], variable: str, point: str) -> None:
 def killed_at(shop: Shop, point: str) -> int | None:
     """Purge in a child that may die; its exit code."""
     argv = [CANARY, "--to", shop.database, "--work-dir", str(shop.work)]
+    armed("purge", target_of(shop.database))
     child = CONTEXT.Process(target=_armed, args=(argv, "DASKAE_CRASH_AT", point))
     child.start()
     child.join(WAIT)
@@ -303,6 +305,7 @@ def killed_at(shop: Shop, point: str) -> int | None:
 def assert_ends_alike(shop: Shop, calm: Shop) -> None:
     assert shop.files() == calm.files()
     assert shop.customers() == calm.customers()
+    checked("contents")
     assert files_naming(shop.folder / "target", CANARY) == []
 
 

@@ -27,10 +27,12 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from daskae.aggregate import metric
+from daskae.faults import NOTES_VARIABLE
 from daskae.read.dialect import Dialect
 from daskae.read.record_text import is_one_record
 from daskae.validate import RowRule
 from jobs.quarantine import main
+from tests.fault_log import armed
 from tests.laws.orders import GOOD, HEADER_LINE, MALFORMED, ROWS, headers, records, whole_runs
 from tests.read.test_patch import mended
 from tests.support import (
@@ -678,6 +680,8 @@ def test_a_killed_replay_is_done_by_the_same_command(here: Path, point: str) -> 
     path = corrected_csv()
     argv = [sys.executable, "-m", "jobs.quarantine", "replay", str(path), "--quiet"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "DASKAE_CRASH_AT": point}
+    environment |= {name: os.environ[name] for name in (NOTES_VARIABLE,) if name in os.environ}
+    armed("replay")
     killed = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert set(customers()) == {"A", "C"}

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from typing import Literal, Protocol
 
 import psutil
 
+from tests.fault_log import fault, strike
 from tests.support import descendants
 
 Way = Literal["both", "answers"]
@@ -68,6 +70,7 @@ class BlackHole:
             f"add chain {chain} {{ type filter hook input priority 0; }}\n"
             f"{there}add rule {chain} iifname lo tcp sport {self._port} counter drop\n"
         )
+        fault("silence", "every packet is dropped" if way == "both" else "every answer is dropped", "server")
 
     def close(self) -> None:
         """Let everything through again."""
@@ -104,7 +107,7 @@ class Stopped:
         """Stop them."""
         # The first one first, so that it makes no others.
         for process in (self._server, *descendants(self._server.pid)):
-            process.suspend()
+            strike(process.pid, signal.SIGSTOP, "all processes of a server", "server")
             self._stopped.append(process)
 
     def close(self) -> None:
@@ -135,6 +138,7 @@ class SilentProxy:
     def open(self, way: Way = "both") -> None:
         """Be silent from now on."""
         self._silent.set()
+        fault("silence", "a proxy takes everything and says nothing", "server")
 
     def close(self) -> None:
         """Forward new connections again; those that there were are cut."""

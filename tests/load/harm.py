@@ -6,6 +6,7 @@ a new crash point is in it by being there.
 """
 
 import os
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ import psycopg
 import sqlalchemy as sa
 
 from daskae.load.base import FLAG_COLUMNS, Load, LoadOptions, Sink, Strategy
+from tests.fault_log import checked, fault, strike
 
 from .building import A, B, build_load, shop
 from .databases import Database, Folder, Target, database_of_its_own, schema_of_its_own
@@ -67,6 +69,12 @@ def state(target: Target) -> dict[str, Any]:
     return {"names": target.names(), "ledger": entries, **tables}
 
 
+def assert_as_calm(target: Target, calm: dict[str, Any], said: object = "") -> None:
+    """Compare what is there with what is there when nothing has disturbed the same loads."""
+    assert state(target) == calm, said
+    checked("contents")
+
+
 @contextmanager
 def sqlite_site(folder: Path) -> Iterator[Site]:
     url = f"sqlite:///{folder}/{next(_numbers)}.db"
@@ -96,7 +104,7 @@ def postgresql_site(server: Server) -> Iterator[Site]:
     """A schema, and a proxy in front of it that this process can cut."""
     with (
         schema_of_its_own(server.url, f"daskae_faults_{os.getpid()}_{next(_numbers)}") as database,
-        cutting_proxy(*server.address) as proxy,
+        cutting_proxy(*server.address, name="postgresql") as proxy,
     ):
         yield Site(database, through(database, proxy), server, proxy)
 
@@ -107,7 +115,7 @@ def mariadb_site(url: str, server: MariadbServer | None = None) -> Iterator[Site
     place = sa.make_url(url)
     with (
         database_of_its_own(url, f"daskae_faults_{os.getpid()}_{next(_numbers)}") as database,
-        cutting_proxy(str(place.host), int(place.port or 3306)) as proxy,
+        cutting_proxy(str(place.host), int(place.port or 3306), name="mariadb") as proxy,
     ):
         yield Site(database, through(database, proxy), server, proxy)
 
@@ -127,7 +135,7 @@ def kill_driver(site: Site, publish: StoppedPublish) -> None:
 def kill_server(site: Site, publish: StoppedPublish) -> None:
     """The server dies at once with all its processes, and is back when the same command is run again."""
     assert site.server
-    site.server.kill()
+    site.server.kill(str(publish.point))
     failure = publish.failure()
     site.server.start()
     assert_said(failure)
@@ -136,7 +144,7 @@ def kill_server(site: Site, publish: StoppedPublish) -> None:
 def restart_server(site: Site, publish: StoppedPublish) -> None:
     """The server dies and is back before the publish notices."""
     assert site.server
-    site.server.kill()
+    site.server.kill(str(publish.point))
     site.server.start()
     assert_said(publish.failure())
 
@@ -145,20 +153,20 @@ def kill_backend(site: Site, publish: StoppedPublish) -> None:
     """One process of the server dies, so the server ends all sessions and recovers."""
     assert site.server
     for pid in _sessions(site):
-        os.kill(pid, 9)
+        strike(pid, signal.SIGKILL, str(publish.point), "backend of the server", site.target.name)
     assert_said(publish.failure())
     site.server.wait()
 
 
 def end_session(site: Site, publish: StoppedPublish) -> None:
     assert isinstance(site.target, Database)
-    end_sessions(site.target)
+    end_sessions(site.target, str(publish.point))
     assert_said(publish.failure())
 
 
 def cut_connection(site: Site, publish: StoppedPublish) -> None:
     assert site.proxy
-    site.proxy.cut()
+    site.proxy.cut(str(publish.point))
     assert_said(publish.failure())
 
 
@@ -171,6 +179,7 @@ def lock_database(site: Site, publish: StoppedPublish) -> None:
             except sqlite3.OperationalError:  # the publish has it
                 assert_said(publish.failure())
                 return
+            fault("held lock", str(publish.point), "publisher", site.target.name)
             assert_said(publish.failure())
             other.execute("ROLLBACK")
         return
@@ -180,22 +189,26 @@ def lock_database(site: Site, publish: StoppedPublish) -> None:
             other.execute("LOCK TABLE customer_metrics, kpis IN SHARE ROW EXCLUSIVE MODE NOWAIT")
         except psycopg.errors.LockNotAvailable:
             other.rollback()
+        else:
+            fault("held lock", str(publish.point), "publisher", site.target.name)
         assert_said(publish.failure())
         other.rollback()
 
 
-def end_sessions(database: Database) -> None:
+def end_sessions(database: Database, where: str) -> None:
     """Let the server end all sessions of publishes."""
     with database.connect() as connection:
         if database.name == "postgresql":
-            connection.exec_driver_sql(
+            ended = connection.exec_driver_sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'daskae' AND datname = current_database()"
-            )
+            ).all()
+            fault("ended session", where, "publisher", database.name, count=len(ended))
             return
         others = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
         for number in connection.exec_driver_sql(others).scalars().all():
             connection.exec_driver_sql(f"KILL {number}")
+            fault("ended session", where, "publisher", database.name)
 
 
 def assert_said(failure: str) -> None:

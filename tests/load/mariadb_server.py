@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pymysql
 
+from tests.fault_log import fault
+
 from .server import free_port, other_user
 
 _SETTINGS = {
@@ -87,11 +89,12 @@ class MariadbServer:
         assert self._process is not None
         _await(self._port, self._process)
 
-    def kill(self) -> None:
+    def kill(self, where: str) -> None:
         """Kill it at once, by SIGKILL."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(120)
+        fault("kill", where, "server", "mariadb")
 
     def stop(self) -> None:
         """Stop it, if it runs."""

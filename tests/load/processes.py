@@ -14,6 +14,7 @@ from daskae.faults import CRASH_VARIABLE
 from daskae.load.base import Load
 from daskae.load.lock import publisher_lock
 from daskae.load.targets import open_sink
+from tests.fault_log import armed, fault, target_of
 from tests.support import CONTEXT
 
 WAIT = 180
@@ -21,6 +22,7 @@ WAIT = 180
 
 def publish_killed_at(url: str, load: Load, crash_at: str) -> None:
     """Publish in a child that dies at a crash point; check that it did die there."""
+    armed("publisher", target_of(url))
     child = CONTEXT.Process(target=_publish_armed, args=(url, load, crash_at))
     child.start()
     child.join(WAIT)
@@ -45,6 +47,7 @@ def publish_all_at_once(url: str, loads: Sequence[Load]) -> list[bool]:
         child.join(WAIT)
         assert child.exitcode == 0
         child.close()
+    fault("runs at once", f"{len(loads)} publishers", "publisher", target_of(url), count=len(loads))
     found = [results.get() for _ in children]
     results.close()
     return found
@@ -76,6 +79,8 @@ class LockHolder:
     def kill(self) -> None:
         self._child.kill()
         self._child.join(WAIT)
+        assert self._child.exitcode == -signal.SIGKILL
+        fault("kill", "while it holds the lock", "publisher")
 
 
 class StoppedPublish:
@@ -94,6 +99,7 @@ class StoppedPublish:
     """
 
     def __init__(self, url: str, load: Load, number: int = 1, named: str = "", timeout: float = 30.0) -> None:
+        self._target = target_of(url)
         self._here, there = CONTEXT.Pipe()
         self._child = CONTEXT.Process(target=_publish_stopping, args=(url, load, number, named, timeout, there))
         self._child.start()
@@ -116,6 +122,7 @@ class StoppedPublish:
         self._child.kill()
         self._child.join(WAIT)
         assert self._child.exitcode == -signal.SIGKILL
+        fault("kill", str(self.point), "publisher", self._target)
 
     def failure(self) -> str:
         """Let it go on; return what it failed with, nothing when it did not."""

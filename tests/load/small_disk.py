@@ -13,8 +13,9 @@ from typing import Any
 from daskae.errors import LoadError
 from daskae.load.base import Load
 from daskae.load.targets import open_sink
+from tests.fault_log import fault, target_of
 
-from .harm import Site, parquet_site, postgresql_site, sqlite_site, state
+from .harm import Site, assert_as_calm, parquet_site, postgresql_site, sqlite_site, state
 from .processes import replace_crash_points
 from .server import postgresql_server
 
@@ -32,6 +33,8 @@ def too_small(disk: Path, case: str, target: str, first: Load, second: Load) -> 
     sink.publish(first)
     if case == "read-only":
         mount(disk, "-o", "remount,ro")
+    where = "from before the publish" if case == "read-only" else "in the middle of the publish"
+    fault("full disk" if case == "full" else "read-only disk", where, "publisher", target_of(target))
     said = {}
     for step in (sink.publish,) if case == "full" else (sink.preflight, sink.publish):
         try:
@@ -64,6 +67,7 @@ def full_at_every_point(disk: Path, kind: str, first: Load, second: Load) -> dic
                     if next(passed) == number:
                         point = f"{number} {name}"
                         fill(disk / "filler")
+                        fault("full disk", name, "publisher", kind)
 
                 replace_crash_points(fill_up)
                 try:
@@ -80,7 +84,7 @@ def full_at_every_point(disk: Path, kind: str, first: Load, second: Load) -> dic
                 for part in ("customer_metrics", "kpis", "ledger"):
                     assert found[part] in (before[part], calm[part]), (point, part)
                 site.sink().publish(second)
-                assert state(site.target) == calm, point
+                assert_as_calm(site.target, calm, point)
     raise AssertionError
 
 

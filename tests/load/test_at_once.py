@@ -10,6 +10,7 @@ import pytest
 from daskae.load.base import LoadOptions, Strategy
 from daskae.load.shape import Drift
 from jobs.customer_metrics import main
+from tests.fault_log import fault
 
 from .building import A, B, C, build_load, shop
 from .databases import Database
@@ -70,6 +71,7 @@ def test_a_foreign_writer_is_waited_for_and_named_in_plain_words(
     sqlite.run("DROP TABLE customer_metrics", "DROP TABLE kpis")
     with closing(sqlite3.connect(sqlite.url.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        fault("held lock", "by a writer", "driver", "sqlite")
         assert main([*argv, "--config", str(tmp_path / "job.toml")]) == 75
         said = capsys.readouterr().err
         assert "another program is writing to the database; waited 0.1 s" in said

@@ -21,6 +21,7 @@ from daskae.load.sql.postgresql import dialect as postgresql_dialect
 from daskae.load.sql.postgresql import session as postgresql_session
 from daskae.load.targets import open_dialect
 from jobs.customer_metrics import main
+from tests.fault_log import checked
 
 from . import mariadb_server as mariadb_servers
 from .black_hole import Silence, Stopped, Way, black_hole, silent_proxy, why_not
@@ -154,6 +155,7 @@ def assert_ends(
     assert again[0] == 0, again[1]
     assert customers(scene.database) == sorted([*FIRST_ROWS, *SECOND_ROWS] if loads == 2 else SECOND_ROWS)
     assert [status for *_, status in scene.database.ledger() if status != "failed"] == ["published"] * loads
+    checked("contents")
 
 
 def disturb(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 
 from daskae.errors import LoadError
 from daskae.load.base import Strategy
+from tests.fault_log import fault
 
 from . import harm
 from .databases import Database
-from .harm import STRATEGIES, Harm, Site, assert_said, postgresql_site, state, two_loads
+from .harm import STRATEGIES, Harm, Site, assert_as_calm, assert_said, postgresql_site, state, two_loads
 from .mariadb_server import MariadbServer, mariadb_server, why_not
 from .processes import StoppedPublish
 from .proxy import cutting_proxy
@@ -111,7 +113,7 @@ def test_disturbed_at_every_point_then_run_again(
             for part in ("customer_metrics", "kpis", "ledger"):
                 assert found[part] in (before[part], calm[part]), f"{part} at {points}"
             site.sink().publish(second)
-            assert state(site.target) == calm, points
+            assert_as_calm(site.target, calm, points)
             assert site.sink().publish(second).already_published
     assert len(points) * step >= FEWEST_POINTS, points
 
@@ -149,7 +151,7 @@ def test_a_first_load_disturbed_at_every_point_then_run_again(
                 [], calm["customer_metrics"],
             ), points  # fmt: skip
             site.sink().publish(load)
-            assert state(site.target) == calm, points
+            assert_as_calm(site.target, calm, points)
             assert site.sink().publish(load).already_published
     assert len(points) >= FEWEST_POINTS, points
 
@@ -173,7 +175,8 @@ def test_disturbed_between_commit_and_answer_then_run_again(
         assert isinstance(site.target, Database)
         assert site.server
         site.sink().publish(first)
-        with cutting_proxy(*site.server.address, deliver, site.server.kill if fatal else None) as proxy:
+        kill = partial(site.server.kill, f"{'after' if deliver else 'before'} it gets the commit") if fatal else None
+        with cutting_proxy(*site.server.address, deliver, kill, name) as proxy:
             sink = Database(name, harm.through(site.target, proxy), "").sink()
             try:
                 receipt = sink.publish(second)
@@ -185,7 +188,7 @@ def test_disturbed_between_commit_and_answer_then_run_again(
             site.server.start()
         assert (receipt is not None) == (deliver and not fatal)
         assert site.sink().publish(second).already_published == deliver
-        assert state(site.target) == calm
+        assert_as_calm(site.target, calm)
 
 
 @pytest.mark.parametrize("strategy", ["replace", "merge"])
@@ -198,6 +201,7 @@ def test_a_read_only_database_is_left_as_it_is_then_run_again(
         site.sink().publish(first)
         before = state(site.target)
         connection.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        fault("read-only database", "before the publish", "server", "postgresql")
         try:
             with pytest.raises(LoadError, match=r"database takes no writes(.|\n)*next:"):
                 site.sink().publish(second)
@@ -206,4 +210,4 @@ def test_a_read_only_database_is_left_as_it_is_then_run_again(
             connection.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
         assert state(site.target) == before
         site.sink().publish(second)
-        assert state(site.target) == calm
+        assert_as_calm(site.target, calm)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError, TargetBusyError
 from daskae.load.base import LoadOptions, Strategy
+from tests.fault_log import fault
 
 from .building import A, B, C, build_load, shop
 from .databases import Database
@@ -93,7 +94,7 @@ def test_a_connection_lost_at_the_commit_is_settled_by_the_ledger(
     first, second = two_loads(tmp_path, strategy)
     mariadb.sink().publish(first)
     url = sa.make_url(mariadb.url)
-    with cutting_proxy(str(url.host), int(url.port or 0), deliver) as proxy:
+    with cutting_proxy(str(url.host), int(url.port or 0), deliver, name="mariadb") as proxy:
         cut = Database("mariadb", through(mariadb, proxy), "").sink()
         if deliver:
             receipt = cut.publish(second)
@@ -113,7 +114,7 @@ def test_a_session_ended_by_the_server_publishes_nothing(served: Database, tmp_p
     first, second = two_loads(tmp_path, "replace")
     served.sink().publish(first)
     with StoppedPublish(served.url, second, named=".staged") as holder:
-        end_sessions(served)
+        end_sessions(served, str(holder.point))
         assert "connection to the database was lost" in holder.failure()
     assert {row["shop"] for row in served.rows("customer_metrics")} == {"north"}
     served.sink().publish(build_load(tmp_path, C, shop("west")))
@@ -126,6 +127,7 @@ def test_a_table_locked_by_somebody_else_is_waited_for(postgresql: Database, tmp
     with postgresql.connect() as connection:
         connection.exec_driver_sql("BEGIN")
         connection.exec_driver_sql("LOCK TABLE kpis IN ROW EXCLUSIVE MODE")
+        fault("held lock", "a table, before the publish", "publisher", postgresql.name)
         with pytest.raises(TargetBusyError, match=r"another program holds a table of the target; waited 0\.2 s"):
             postgresql.sink(timeout=0.2).publish(second)
         connection.exec_driver_sql("COMMIT")

@@ -12,6 +12,7 @@ import pytest
 from daskae.errors import LoadError, TargetBusyError
 from daskae.load.ledger import Entry
 from daskae.load.targets import open_sink
+from tests.fault_log import checked, fault
 
 from .building import A, B, build_load, read_folder, shop
 from .processes import LockHolder, publish_killed_at, publish_together
@@ -58,6 +59,7 @@ def test_killed_anywhere_then_run_again(strategy: Any, tmp_path: Path) -> None:
         assert visible(out) == visible(calm if published else out) == (visible(calm) if published else before), point
         assert open_sink(str(out)).publish(second).already_published == published
         assert visible(out) == visible(calm), point
+        checked("bytes")
         assert not published or everything(out) != [], point
         if not published:
             assert everything(out) == everything(calm), point
@@ -144,6 +146,7 @@ def test_a_failed_publish_leaves_nothing_behind(out: Path, tmp_path: Path) -> No
     before = everything(out)
     load = build_load(tmp_path, B, shop("south"))
     load.tables[1].files[0].write_bytes(b"rubbish")
+    fault("damaged file", "rows to be loaded", "publisher", "parquet")
     with pytest.raises(Exception, match="cannot be read"):
         open_sink(str(out)).publish(load)
     assert everything(out) == before

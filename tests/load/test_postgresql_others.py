@@ -1,5 +1,6 @@
 """Other roles of a PostgreSQL server, and clients of it that are gone."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from daskae.errors import LoadError, TargetBusyError
 from daskae.load.base import Load
 from daskae.load.targets import open_sink
+from tests.fault_log import strike
 from tests.faults.jobs import until
 from tests.support import CONTEXT
 
@@ -62,7 +64,8 @@ def test_the_server_looks_whether_its_client_is_there(postgresql: Database, tmp_
     child.start()
     waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'daskae' AND wait_event = 'PgSleep'"
     until(lambda: bool(postgresql.query(waiting)), "the statement that sleeps")
-    child.kill()
+    assert child.pid is not None
+    strike(child.pid, signal.SIGKILL, "in the middle of a long statement", "publisher", "postgresql")
     child.join(30)
     with pytest.raises(TargetBusyError, match="another run is publishing"):
         postgresql.sink(timeout=0.1).publish(load)

@@ -21,6 +21,7 @@ from daskae.load.lock import publisher_lock
 from daskae.load.parquet.remote import RemoteParquetSink
 from daskae.load.purged import Purged
 from daskae.load.purging import purge_target
+from tests.fault_log import armed, target_of
 from tests.support import CONTEXT, files_naming
 
 from .building import A, B, build_load, one_table, query, shop
@@ -46,6 +47,7 @@ def rows_without(target: Target, *ids: str) -> list[dict[str, object]]:
 
 
 def purge_killed_at(url: str, customers: Sequence[str], point: str) -> None:
+    armed("purge", target_of(url))
     child = CONTEXT.Process(target=_purge_armed, args=(url, list(customers), point))
     child.start()
     child.join(WAIT)

@@ -15,6 +15,7 @@ from daskae.errors import LoadError
 from daskae.load.base import Load, LoadOptions, Strategy
 from daskae.load.parquet.remote import RemoteParquetSink
 from daskae.load.targets import open_sink
+from tests.fault_log import fault
 
 from .building import A, B, C, build_load, one_table, shop
 
@@ -92,11 +93,13 @@ class FailingFiles(MemoryFileSystem):  # type: ignore[misc]
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: object) -> None:
         if self.breaks_at and self.breaks_at in path:
+            fault("cut connection", f"at the write of {self.breaks_at.partition('/')[0]}", "publisher", "memory")
             raise ConnectionError("the connection was cut")
         super().pipe_file(path, value, mode=mode, **options)
 
     def rm_file(self, path: str) -> None:
         if self.breaks_at == "delete":
+            fault("cut connection", "at the removal of old files", "publisher", "memory")
             raise ConnectionError("the connection was cut")
         super().rm_file(path)
 

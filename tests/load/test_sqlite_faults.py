@@ -13,6 +13,7 @@ from daskae.errors import LoadError, TargetBusyError
 from daskae.load.base import Load
 from daskae.load.parts import read_batches
 from daskae.load.targets import open_sink
+from tests.fault_log import checked, fault
 
 from .building import A, B, C, build_load, query, shop
 from .processes import LockHolder, publish_killed_at, publish_together
@@ -57,6 +58,7 @@ def test_killed_anywhere_then_run_again(strategy: Any, tmp_path: Path) -> None:
         # once more, and then it is as if nothing had happened, leftovers of the dead run included
         assert open_sink(url).publish(second).already_published == committed
         assert dump(path) == dump(calm), point
+        checked("contents")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,7 @@ def test_logs_of_a_database_that_was_removed_are_not_taken_for_the_new_ones(path
         holder.commit()
         assert path.with_name("metrics.db-wal").stat().st_size
         path.unlink()  # and the log is forgotten
+        fault("lost file", "the database, but not its log", "publisher", "sqlite")
         sink.publish(build_load(tmp_path, A, shop("north", 500)))
         assert query(path, "SELECT count(*) FROM customer_metrics") == [(500,)]
         assert query(path, "PRAGMA integrity_check") == [("ok",)]
@@ -142,6 +145,7 @@ def test_a_reader_who_keeps_the_empty_file_locked_is_waited_for_and_named(
     def lock(name: str) -> None:
         if name == "sqlite.built":
             reader[0].execute("BEGIN EXCLUSIVE")
+            fault("held lock", name, "publisher", "sqlite")
 
     monkeypatch.setattr("daskae.load.sql.sqlite.newfile.crash_point", lock)
     load = build_load(tmp_path, A, shop("north"))
@@ -246,6 +250,7 @@ def test_a_writer_elsewhere_is_waited_for(journal: str, path: Path, tmp_path: Pa
         sink = open_sink(f"sqlite:///{path}", timeout=0.1)
         load = build_load(tmp_path, A, shop("north"))
         database.execute("BEGIN EXCLUSIVE")
+        fault("held lock", f"by a writer, journal {journal}", "publisher", "sqlite")
         with pytest.raises(TargetBusyError, match=r"another program is writing to the database; waited 0\.1 s") as busy:
             sink.publish(load)
         assert "locked" not in str(busy.value)
@@ -261,6 +266,7 @@ def test_a_reader_that_never_ends_makes_a_rollback_journal_busy(path: Path, tmp_
         database.execute("CREATE TABLE theirs (x)")
         database.execute("BEGIN")
         database.execute("SELECT * FROM theirs").fetchall()
+        fault("held lock", "by a reader, journal delete", "publisher", "sqlite")
         with pytest.raises(TargetBusyError):
             open_sink(f"sqlite:///{path}", timeout=0.1).publish(build_load(tmp_path, A, shop("north")))
         database.execute("COMMIT")
@@ -298,6 +304,7 @@ def test_a_damaged_database_is_named(path: Path, tmp_path: Path) -> None:
     size = query(path, "PRAGMA page_size")[0][0]
     content[size:] = b"\xff" * (len(content) - size)
     path.write_bytes(content)
+    fault("damaged file", "the database", "publisher", "sqlite")
     with pytest.raises(LoadError, match=r"database is damaged(.|\n)*metrics\.db(.|\n)*next:"):
         sink.publish(build_load(tmp_path, B, shop("south")))
 

@@ -5,6 +5,7 @@ import pytest
 
 from daskae.errors import LoadError, SettingsError, TargetBusyError
 from daskae.load.transactions import Transaction, open_transaction
+from tests.fault_log import fault
 
 from .databases import Database
 
@@ -143,6 +144,7 @@ def _disturb(postgresql: Database) -> None:
     with open_transaction(postgresql.url, isolation="repeatable read") as work:
         work.execute("SELECT * FROM n")
         postgresql.run("UPDATE n SET n = 2")
+        fault("changed rows", "in a transaction", "publisher", "postgresql")
         work.execute("UPDATE n SET n = 3")
 
 
@@ -158,6 +160,7 @@ def test_sqlite_takes_the_write_lock_at_once(sqlite: Database) -> None:
             failures.append(error)
 
     with open_transaction(sqlite.url, isolation="serializable"):
+        fault("held lock", "by a transaction", "publisher", "sqlite")
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()

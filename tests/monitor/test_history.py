@@ -9,6 +9,7 @@ import pytest
 
 from daskae.events import PlanReady, RunFinished, RunStarted, StageDone, StageStarted, Warned
 from daskae.monitor.history import EventLog, read_events
+from tests.fault_log import fault
 
 from .scenes import task
 
@@ -50,6 +51,7 @@ def test_a_killed_process_leaves_valid_lines(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert ended.returncode == -signal.SIGKILL
+    fault("kill", "after a hundred events", "writer of events")
     assert [event["message"] for event in read_events(path)] == [f"event {n}" for n in range(100)]
 
 

@@ -33,7 +33,7 @@ def labels(*inputs: str | Path) -> list[str]:
 
 
 def scan(*inputs: str | Path, cache: Path | None = None, block: int = 1 << 20) -> list[Segment]:
-    return scan_files(find_files([str(text) for text in inputs]), PLAIN, block, cache and ScanCache(cache), 1)
+    return scan_files(find_files([str(text) for text in inputs]), PLAIN, block, ScanCache(cache) if cache else None, 1)
 
 
 def test_a_folder_stands_for_its_data_files(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from daskae.errors import InputError
 from daskae.partition import PartitionRef, Segment
 from daskae.read.source import RangeReader
 from tests.engine.clusters import Cluster
+from tests.fault_log import fault
 from tests.faults.jobs import until
 from tests.load.server import Server, postgresql_server
 from tests.support import ROOT, orders_csv
@@ -208,6 +209,7 @@ def test_an_error_of_a_web_server_names_no_secret(trouble: threading.Event, web:
     """Nor does what a worker would log of it: the error with what led to it."""
     url = f"http://me:{TOKEN}@{web}/orders.csv?sig={TOKEN}"
     trouble.set()
+    fault("refusing web server", "403 to everything" if trouble is Web.refuses else "no ranges", "reader")
     with pytest.raises(InputError, match=r"403|range requests") as raised, RangeReader(url) as reader:
         reader.read(1000, 10)
     assert "sig=***" in str(raised.value)
@@ -239,11 +241,13 @@ def run_all(shop: Shop, cluster: str) -> None:
             (shop.folder / "mark").unlink(missing_ok=True)
             assert shop.start(source, cluster, what).wait(180) == code, shop.errors()
             assert (what == "die") == (shop.folder / "mark").exists()
+            fault("kill", "in a task, once", "worker", count=int(what == "die"))
             assert_hidden(shop)
     assert "a task fails" in shop.errors()
     stopped = shop.start(shop.source, cluster, "later", DASKAE_STOP_AT="plan.made")
     until(lambda: psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED, "the stop")
     Web.refuses.set()
+    fault("refusing web server", "403 to everything, when the plan is made", "worker")
     psutil.Process(stopped.pid).resume()
     assert stopped.wait(180) == 1, shop.errors()
     assert "403" in shop.errors()
