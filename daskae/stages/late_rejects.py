@@ -67,7 +67,7 @@ class LateRejects:
                 yield index, late[first:last]
 
     def in_order(self) -> Iterator[pl.DataFrame]:
-        """Yield the rows as reduce tasks wrote them, by their number in the partition, about ``MOST_ROWS`` at a time."""
+        """Yield the rows as reduce tasks wrote them, in the order of the input, about ``MOST_ROWS`` at a time."""
         stretches = self._stretches()
         if len(stretches) == 1:
             yield _sorted(self._tables())
