@@ -1,11 +1,13 @@
 """Law 7: measured peak <= projected <= allowed, and the peak does not grow with the input."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from daskae.aggregate.aggregation import Metric
 from daskae.config import load_settings
 from daskae.errors import PlanError
 from daskae.pipeline import plan_run
@@ -117,11 +119,11 @@ def test_memory_does_not_grow_over_many_parts(tmp_path: Path) -> None:
     assert slope <= 20_000
 
 
-def planned(inputs: Path, folder: Path, **flags: object) -> Plan:
+def planned(inputs: Path, folder: Path, metrics: Sequence[Metric] = (), **flags: object) -> Plan:
     settings = load_settings(
         {"inputs": [str(inputs)], "work_dir": folder / "work", "cluster_name": "inline", "workers": 1, **flags}, None
     )
-    return plan_run(make_context(settings))
+    return plan_run(make_context(settings, metrics))
 
 
 def test_what_does_not_fit_is_refused_with_all_terms_before_anything_is_read(tmp_path: Path) -> None:
