@@ -55,9 +55,12 @@ def above(looks: list[Look]) -> list[int]:
 
 
 def test_a_part_takes_no_more_than_four_times_its_decoded_size(watched: Watched) -> None:
+    """The first ones bring code and pools of memory that stay in the process."""
     parts = of_tasks(watched.looks, "map")
     assert len(parts) > 100
-    assert np.percentile(above(parts), 99) <= 4 * watched.cells * max(part.input_bytes for part in parts)
+    bound = 4 * watched.cells * max(part.input_bytes for part in parts)
+    assert np.percentile(above(parts[10:]), 99) <= bound
+    assert max(above(parts[:10])) <= bound + (32 << 20)
 
 
 def test_a_bucket_takes_no_more_than_four_times_its_rows(watched: Watched) -> None:
