@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -107,16 +106,6 @@ def test_skew_costs_less_than_a_third_more(tmp_path: Path) -> None:
     flags = ["--block-size", "1MiB", "--memory-limit", str(ALLOWED)]
     peaks = [run_limited(inputs, tmp_path / inputs.name / "run", *flags).peak for inputs in (even, skewed)]
     assert peaks[1] <= 1.3 * peaks[0]
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_over_many_parts(tmp_path: Path) -> None:
-    inputs = write_small(tmp_path / "in", 1_000_000)
-    done = run_limited(inputs, tmp_path, "--block-size", "32KiB")
-    peaks = done.peaks["map"][200:]
-    assert len(peaks) > 500
-    slope = np.polyfit(np.arange(len(peaks)), np.array(peaks, float), 1)[0]
-    assert slope <= 20_000
 
 
 def planned(inputs: Path, folder: Path, metrics: Sequence[Metric] = (), **flags: object) -> Plan:
