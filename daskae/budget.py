@@ -5,13 +5,26 @@ at there; without one a checkpoint does nothing. So a task that needs too much s
 before the operating system or a nanny kills the process and everything else it was doing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
-Check = Callable[[], None]
 
-_check: ContextVar[Check | None] = ContextVar("daskae_budget", default=None)
+class Guard(Protocol):
+    """Looks after the memory of a process on behalf of a task."""
+
+    limit: int
+    """Bytes that the process may hold."""
+
+    def __call__(self) -> None:
+        """Raise a MemoryLimitError if it holds more."""
+
+    def held(self) -> int:
+        """Give back what is free, and return the bytes that the process holds then."""
+
+
+_guard: ContextVar[Guard | None] = ContextVar("daskae_budget", default=None)
 
 
 def checkpoint() -> None:
@@ -22,16 +35,22 @@ def checkpoint() -> None:
     MemoryLimitError
         If it holds more than it may.
     """
-    check = _check.get()
-    if check is not None:
-        check()
+    guard = _guard.get()
+    if guard is not None:
+        guard()
+
+
+def budget() -> tuple[int, int] | None:
+    """Return the bytes that this process holds and the bytes that it may hold, None where nobody looks after them."""
+    guard = _guard.get()
+    return None if guard is None else (guard.held(), guard.limit)
 
 
 @contextmanager
-def guarded(check: Check) -> Iterator[None]:
-    """Call ``check`` at every checkpoint of this thread during the block."""
-    token = _check.set(check)
+def guarded(guard: Guard) -> Iterator[None]:
+    """Let ``guard`` look at every checkpoint of this thread during the block."""
+    token = _guard.set(guard)
     try:
         yield
     finally:
-        _check.reset(token)
+        _guard.reset(token)

@@ -9,6 +9,7 @@
     ├── PlanError                  exit 1   the work does not fit the machine; nothing was started
     ├── EngineError                exit 1   the cluster could not run a task
     │   ├── MemoryLimitError                a task needs more memory than its process may have
+    │   │   └── IndivisibleError            and what it must hold at once cannot be made less
     │   ├── TaskKilledError                 the processes that ran a task died
     │   └── WorkersUnavailableError exit 75  no worker came, or all were lost
     ├── WorkDirError             exit 1   the work directory cannot be written; what is finished is kept
@@ -84,6 +85,10 @@ class EngineError(DaskaeError):
 
 class MemoryLimitError(EngineError):
     """A task needs more memory than its process may have; a smaller part of its input may fit."""
+
+
+class IndivisibleError(MemoryLimitError):
+    """What a task has to hold at once is more than its process may have; no smaller part of its input will do."""
 
 
 class TaskKilledError(EngineError):

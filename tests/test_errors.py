@@ -17,6 +17,7 @@ TREE = {
     "EngineError": ("DaskaeError", 1),
     "TimeLimitError": ("DaskaeError", 75),
     "MemoryLimitError": ("EngineError", 1),
+    "IndivisibleError": ("MemoryLimitError", 1),
     "TaskKilledError": ("EngineError", 1),
     "WorkersUnavailableError": ("EngineError", 75),
     "ExchangeError": ("DaskaeError", 1),
@@ -27,6 +28,7 @@ TREE = {
     "TargetBusyError": ("LoadError", 75),
     "TargetLostError": ("LoadError", 75),
 }
+UNNUMBERED = ("InputChangedError", "MemoryLimitError", "IndivisibleError", "TaskKilledError")
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DaskaeError)]
 TEXTS = ("what happened", "a place", "5", "at most 3", "try again")
 
@@ -39,7 +41,7 @@ def test_the_drawing_shows_every_error_with_its_exit_code() -> None:
     lines = (errors.__doc__ or "").splitlines()
     for name, (_, code) in TREE.items():
         (line,) = [line for line in lines if line.split("─ ")[-1].split()[:1] == [name]]
-        assert f"exit {code}" in line or name in ("InputChangedError", "MemoryLimitError", "TaskKilledError")
+        assert f"exit {code}" in line or name in UNNUMBERED
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -33,7 +33,7 @@ _STEPS = {
 
 def daskae(task: Task) -> Ready:
     """A first load: the table is not there yet."""
-    load = _load(task, "replace")
+    load = load_of(task, "replace")
     return _observed(task, load)
 
 
@@ -48,12 +48,13 @@ def daskae_upsert(task: Task) -> Ready:
 
 
 def _again(task: Task, strategy: Strategy) -> Ready:
-    open_sink(task.plain_url).publish(replace(_load(task, "replace"), load_id="f" * 32))
-    load = _load(task, strategy)
+    open_sink(task.plain_url).publish(replace(load_of(task, "replace"), load_id="f" * 32))
+    load = load_of(task, strategy)
     return _observed(task, load)
 
 
-def _load(task: Task, strategy: Strategy) -> Load:
+def load_of(task: Task, strategy: Strategy) -> Load:
+    """Describe the load of a task's rows."""
     parts = TableParts(TABLE, (KEY,), SCHEMA, part_files(task.parts), task.rows)
     return Load(str(MARKS["_load_id"]), "benchmark", strategy, SOURCE_ROWS, LOADED_AT, (parts,))
 

@@ -170,9 +170,13 @@ class MemoryGuard:
         rss, now = current_rss(), time.monotonic()
         if rss > self.limit or (rss > _TIDY * self.limit and now - self._tidied > _TIDY_SECONDS):
             self._tidied = now
-            release_memory()
-            if (rss := current_rss()) > self.limit:
+            if (rss := self.held()) > self.limit:
                 raise over_limit(self.task, rss, self.limit)
+
+    def held(self) -> int:
+        """Give back what is free, and return what the process holds then."""
+        release_memory()
+        return current_rss()
 
 
 def over_limit(task: str, peak: int, limit: int) -> MemoryLimitError:
@@ -205,7 +209,7 @@ def measured(
                 value = function(item, *shared)
         except MemoryLimitError as error:
             # Made anew: what was raised holds on to the task's frames, and they to its memory.
-            failure = MemoryLimitError(*error.args)
+            failure = type(error)(*error.args)
         except Exception as error:
             # Arrow's error of memory is one of its own kind too, and so may have been taken for a damaged file.
             if not isinstance(error, MemoryError) and not isinstance(error.__cause__, MemoryError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from daskae.engine.base import Engine, Outcome
-from daskae.errors import EngineError, MemoryLimitError
+from daskae.errors import EngineError, IndivisibleError, MemoryLimitError
 from daskae.events import Stage, TaskRepeated
 from daskae.run.context import RunContext
 
@@ -76,13 +76,17 @@ def _again(
     """Return what to run instead of a task that failed; nothing when it is given up."""
     if isinstance(error, MemoryLimitError):
         # Where tasks share a process, the others may have taken the memory.
-        return [item] if shared and tries == 0 else cut(item)
+        if shared and tries == 0:
+            return [item]
+        return () if isinstance(error, IndivisibleError) else cut(item)
     if tries == 0:
         return [item]
     return (cut(item) or [item]) if tries < _LONE_TRIES else ()
 
 
 def _given_up(error: EngineError, item: object) -> EngineError:
+    if isinstance(error, IndivisibleError):
+        return error
     if isinstance(error, MemoryLimitError):
         return MemoryLimitError(
             "a part needs more memory than its process may have, alone, and cannot be cut smaller", str(item)[:300],

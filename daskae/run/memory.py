@@ -3,7 +3,8 @@
 The factors are measured on generated orders and hold with a margin, see ``tests/laws/test_memory.py``: text, cells and
 their checked copies are there at once; accepted rows take eight times their bytes while they are sorted and written,
 as short texts are kept in views of 16 bytes; a bucket takes six times its bytes while it is grouped, most of it for
-sums of 128 bits and for memory that the allocators have not given back yet.
+sums of 128 bits and for memory that the allocators have not given back yet. Orders as a DataFrame, for metrics that are
+functions on one, come on top.
 """
 
 import math
@@ -19,6 +20,7 @@ from daskae.read.parquet import rows_of
 from daskae.read.reader import read_segments
 from daskae.read.row_groups import BATCH_ROWS
 from daskae.run.inputs import Source
+from daskae.stages.frames import FRAMED, GROUPED
 from daskae.stages.map import FLUSH_BYTES, to_units
 from daskae.stages.spec import Spec
 from daskae.validate.check import check_batch
@@ -26,7 +28,9 @@ from daskae.validate.check import check_batch
 _IDLE = 200 << 20
 """A worker with its libraries before its first task: 191 MiB (measured)."""
 _SAMPLE = 1 << 20
-_WINDOW_FACTOR, _ROWS_FACTOR, _BUCKET_FACTOR = 4, 8, 6
+_WINDOW_FACTOR, _ROWS_FACTOR = 4, 8
+_PANDAS = 48 << 20
+"""A process that has imported pandas holds so much more: 33 MiB (measured)."""
 _BUCKET_BASE = 128 << 20
 """Buffers of the smallest bucket, and the states of its customers, which are held whole."""
 _SLACK = 32 << 20
@@ -120,6 +124,13 @@ class Projection:
     """Bytes of dimensions that a process holds whole."""
     at_once: int
     """Tasks that share a process."""
+    frames: bool = False
+    """Whether metrics are functions on a DataFrame."""
+
+    @property
+    def _apart(self) -> int:
+        """Bytes that a process holds whatever its tasks do."""
+        return self.reserved + 3 * self.held + _PANDAS * self.frames
 
     @property
     def _batch(self) -> int:
@@ -136,31 +147,38 @@ class Projection:
         """
         kept, window = self.expansion.kept, self._window
         rows = int(_ROWS_FACTOR * min(kept * self.largest, flush_bytes + kept * self._batch))
-        bucket = _BUCKET_BASE + _BUCKET_FACTOR * (most_bytes or self.bucket)
+        grouped, framed = (factor * (most_bytes or self.bucket) for factor in (GROUPED, FRAMED * self.frames))
         shared = f", {self.at_once} at once"
-        if window + rows >= bucket:
+        if window + rows >= _BUCKET_BASE + grouped + framed:
             stage = [
                 MemoryTerm(f"text and cells while they are checked{shared}", self.at_once * window),
                 MemoryTerm(f"rows of a partition until they are written{shared}", self.at_once * rows),
             ]
         else:
-            stage = [MemoryTerm(f"rows of a bucket while they are grouped{shared}", self.at_once * bucket)]
-        held = [MemoryTerm("dimensions that steps look up", 3 * self.held)] if self.held else []
-        return (MemoryTerm("the process with its libraries, measured", self.reserved), *stage, *held)
+            stage = [
+                MemoryTerm(f"rows of a bucket while they are grouped{shared}", self.at_once * (_BUCKET_BASE + grouped)),
+                MemoryTerm(f"orders of a bucket as a DataFrame{shared}", self.at_once * framed),
+            ]
+        held = [
+            MemoryTerm("dimensions that steps look up", 3 * self.held),
+            MemoryTerm("pandas, for metrics on a DataFrame", _PANDAS * self.frames),
+        ]
+        terms = (MemoryTerm("the process with its libraries, measured", self.reserved), *stage, *held)
+        return tuple(term for term in terms if term.nbytes)
 
     def flush_bytes(self, allowed: int | None) -> int:
         """Return how many bytes of accepted rows a map task may hold before it writes them."""
         if allowed is None:
             return FLUSH_BYTES
-        room = (allowed - self.reserved - 3 * self.held) // self.at_once - self._window
+        room = (allowed - self._apart) // self.at_once - self._window
         return max(_LEAST, min(FLUSH_BYTES, int(room / _ROWS_FACTOR - self.expansion.kept * self._batch)))
 
     def most_bucket_bytes(self, allowed: int | None) -> int:
         """Return how many exchange bytes of a bucket a task may hold; a larger one is reduced a part at a time."""
         wanted = max(2 * self.bucket, 16 << 20)
         if allowed is not None:
-            room = (allowed - self.reserved - 3 * self.held) // self.at_once - _BUCKET_BASE
-            wanted = min(wanted, int(room / _BUCKET_FACTOR))
+            room = (allowed - self._apart) // self.at_once - _BUCKET_BASE
+            wanted = min(wanted, room // (GROUPED + FRAMED * self.frames))
         return max(_LEAST, min(wanted, self.total))
 
 
@@ -200,4 +218,6 @@ def project(
     largest = math.inf if compressed else max(sizes, default=0)
     total = math.ceil(expansion.kept * sum(segment.nbytes * stored_to_text(segment) for segment in source.segments))
     held = sum(lookup.nbytes for lookup in spec.steps.lookups if not lookup.is_late)
-    return Projection(expansion, reserved, largest, total // buckets, total, held, at_once)
+    return Projection(
+        expansion, reserved, largest, total // buckets, total, held, at_once, bool(spec.frame_metrics)
+    )  # fmt: skip

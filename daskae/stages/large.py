@@ -4,8 +4,8 @@ A bucket is a range of the customers' hash, so it can be read in narrower ranges
 slots; what they leave is put together in the same order. Where the narrowest range is still too much, its customers are
 taken in groups, and one who is too large by himself as :mod:`daskae.stages.giant` says.
 
-Not covered: metrics that are functions on a DataFrame need all orders of a customer at once, so with them the largest
-customer has to fit.
+Metrics that are functions on a DataFrame need all orders of a customer at once, so with them the largest customer has
+to fit: whether he will is asked before he is read.
 """
 
 from collections import Counter
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from daskae.aggregate.aggregation import CUSTOMER
 from daskae.exchange import SLOTS
 from daskae.hashing import bucket_of, hash_text
+from daskae.stages.frames import require_room
 from daskae.stages.giant import Giant, Mask, Picked, are_in, read_some, tables_of
 from daskae.stages.layout import Layout
 from daskae.stages.leavings import Leavings
@@ -102,8 +103,10 @@ class _Parts:
             if count > self.most_rows and not self.spec.frame_metrics:
                 shares = -(-count // self.most_rows) + 1  # one more, for shares are not quite equal
                 yield Giant(self.task, self.spec, self.layout, slots, group[0], shares).reduced()
-            else:
-                yield self._leave(slots, partial(are_in, names=group))
+                continue
+            if count > self.most_rows:
+                require_room(count * self.task.most_bytes // self.most_rows, count, self.task, self.spec)
+            yield self._leave(slots, partial(are_in, names=group))
 
 
 def runs(rows: NDArray[np.int64], most: int) -> list[tuple[int, int]]:

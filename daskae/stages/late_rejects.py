@@ -1,9 +1,11 @@
 """Rows that reduce tasks rejected, by partition: found among all of them, and read once more for their raw text.
 
-A compressed file is one partition whatever its size, so its rows come some at a time and in order.
+A compressed file is one partition whatever its size, so its rows come some at a time and in order. Rejects stand in the
+order of their customers' hash. Those of a large partition are dealt into stretches of the input first, in a file of the
+task's own, so that each is read three times however many they are, and not once for each stretch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from daskae.arrow import to_array
 from daskae.batch import RawRows, RowNumbers
 from daskae.budget import checkpoint
-from daskae.exchange import read_frame, read_slots
+from daskae.exchange import SLOTS, ExchangeWriter, read_frame, read_slots
 from daskae.partition import PartitionRef, Segment
 from daskae.read.raw import read_records
 from daskae.read.reader import raw_batches
@@ -43,12 +45,13 @@ class LateRejects:
     """Files of rows that reduce tasks rejected, of all partitions."""
     layout: PartLayout
     spec: Spec
+    folder: Path
+    """Where a file may be that is needed for a while."""
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Yield the rows in the order of the input, with ``segment``, ``row``, reasons and raw text."""
         texts = _Texts(self.ref, self.layout, self.spec)
-        for first, last in self._stretches():
-            found = self._between(first, last)
+        for found in self.in_order():
             for index, inside in self._by_segment(found):
                 rows = inside["seq"].to_numpy().astype(np.int64) - self.layout.starts[index]
                 for picked, text, offsets in texts.of(index, rows):
@@ -63,25 +66,71 @@ class LateRejects:
             if first < last:
                 yield index, late[first:last]
 
+    def in_order(self) -> Iterator[pl.DataFrame]:
+        """Yield the rows as reduce tasks wrote them, in the order of the input, about ``MOST_ROWS`` at a time."""
+        stretches = self._stretches()
+        if len(stretches) == 1:
+            yield _sorted(self._tables())
+            return
+        for first in range(0, len(stretches), SLOTS):
+            yield from self._dealt(stretches[first : first + SLOTS])
+
     def _stretches(self) -> list[tuple[int, int]]:
         """Cut the partition's rows so that no stretch has more late rejects than may be held."""
         counts = np.zeros(1, np.int64)
         for table in self._tables(["part", "seq"]):
-            found = np.bincount(pl.Series(pl.from_arrow(table["seq"])).to_numpy() // _STRETCH)
+            found = np.bincount(_numbers(table) // _STRETCH)
             counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
             counts[: len(found)] += found
         return [(first * _STRETCH, last * _STRETCH) for first, last in runs(counts, MOST_ROWS)]
 
-    def _between(self, first: int, last: int) -> pl.DataFrame:
-        """Read those whose number in the partition is in a range, in order."""
-        found = []
-        for table in self._tables():
-            seq = pl.Series(pl.from_arrow(table["seq"])).to_numpy()
-            found.append(table.filter(to_array((seq >= first) & (seq < last))))
-        return pl.DataFrame(pl.from_arrow(pa.concat_tables(found))).sort("seq")
+    def _dealt(self, stretches: Sequence[tuple[int, int]]) -> Iterator[pl.DataFrame]:
+        """Yield the rows of some stretches, which are put together in a file before; each is a slot of it."""
+        starts, end = np.array([first for first, _ in stretches]), stretches[-1][1]
+        with ExchangeWriter(self.folder, "late-dealt", SLOTS) as writer:
+            try:
+                for table in _gathered(_inside(self._tables(), starts[0], end)):
+                    stretch = np.searchsorted(starts, _numbers(table), side="right") - 1
+                    writer.append(pl.DataFrame(pl.from_arrow(table)), stretch.astype(np.uint16))
+                    checkpoint()
+                writer.finish()
+                for slot in range(len(stretches)):
+                    yield _sorted(read_slots(self.folder / writer.name, slot, slot + 1))
+            finally:
+                (self.folder / writer.name).unlink(missing_ok=True)
 
     def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         return late_tables(self.files, self.part, columns)
+
+
+def _numbers(table: pa.Table) -> NDArray[np.int64]:
+    """Return the number of each row in its partition."""
+    return pl.Series(pl.from_arrow(table["seq"])).to_numpy().astype(np.int64)
+
+
+def _sorted(tables: Iterable[pa.Table]) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables))).sort("seq")
+
+
+def _inside(tables: Iterable[pa.Table], first: int, last: int) -> Iterator[pa.Table]:
+    """Pick the rows whose numbers are in a range."""
+    for table in tables:
+        seq = _numbers(table)
+        yield table.filter(to_array((seq >= first) & (seq < last)))
+
+
+def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put tables together until they have ``MOST_ROWS`` rows, which are written at once."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows >= MOST_ROWS:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if rows:
+        yield pa.concat_tables(held)
 
 
 def late_tables(files: Sequence[Path], part: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

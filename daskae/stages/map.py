@@ -12,7 +12,7 @@ import polars as pl
 
 from daskae.batch import Batch, RowNumbers
 from daskae.budget import checkpoint
-from daskae.errors import ConservationError
+from daskae.errors import ConservationError, InputError
 from daskae.exchange import ExchangeWriter, commit, slots_of
 from daskae.hashing import hash_text
 from daskae.partition import ExchangeFile, PartitionRef, PartitionResult
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FLUSH_BYTES = 32 << 20
 """Accepted rows held before they are sorted and written; more than one flush happens for compressed files only."""
+MOST_ROWS = (1 << 32) - 1
+"""Rows of one partition: their numbers have 32 bits in the files between the stages."""
 
 
 def process_partition(
@@ -56,7 +58,7 @@ def process_partition(
     Raises
     ------
     InputError
-        If a source cannot be read to its end.
+        If a source cannot be read to its end, or has more rows than can be numbered.
     ConservationError
         If rows got lost; a bug.
     """
@@ -66,6 +68,7 @@ def process_partition(
     before, after = _change(spec.steps.before, runner), _change(spec.steps.after, runner)
     with _Output(spec, folder, len(ref.segments), flush_bytes, buckets) as output:
         for batch in read_segments(ref.segments, spec.dialect, spec.columns_to_read):
+            _require_numbers(output.total + batch.count, ref)
             checked = check_batch(
                 batch, spec.contract, spec.rules, spec.checked_columns,
                 done=output.rows, samples=spec.samples, thorough=spec.thorough, before=before, after=after,
@@ -91,6 +94,22 @@ def process_partition(
             "rows got lost in a partition", str(ref), f"{kept} + {result.rejected}", str(result.rows)
         )
     return PartitionResult.from_json(commit(folder, result.to_json(), compare=spec.checks_repeats))
+
+
+def _require_numbers(rows: int, ref: PartitionRef) -> None:
+    """Refuse a partition whose rows cannot all have numbers of their own."""
+    if rows <= MOST_ROWS:
+        return
+    first = ref.segments[0]
+    hint = "lower --block-size"
+    if first.kind == "sql":
+        hint = "set [input] key, and more of [input] partitions"
+    elif first.compression and len(ref.segments) == 1:
+        hint = "split the file: a compressed one is read as one part"
+    raise InputError(
+        "a part of the input has more rows than can be numbered", str(ref), f"{rows:,} rows or more",
+        f"{MOST_ROWS:,} rows", hint,
+    )  # fmt: skip
 
 
 def _change(steps: tuple[ReadyStep, ...], runner: Runner) -> Change | None:

@@ -55,7 +55,7 @@ def quarantine_partition(task: QuarantineTask, spec: Spec, layout_path: Path) ->
     """
     task.folder.mkdir(parents=True, exist_ok=True)
     layout = Layout.load(layout_path).parts[task.part]
-    late = LateRejects(task.part, task.ref, task.late, layout, spec)
+    late = LateRejects(task.part, task.ref, task.late, layout, spec, task.folder)
     name = f"rejected-{secrets.token_hex(8)}.parquet"
     samples: dict[str, list[list[object]]] = {}
     segments: set[int] = set()

@@ -265,7 +265,10 @@ def _with_frame_metrics(states: pl.DataFrame, orders: pl.DataFrame, customers: p
     from daskae.stages.frames import evaluate, orders_for_people, require_repeatable
 
     frame = orders_for_people(orders.with_columns(customers.gather(orders[CODE]).alias(CUSTOMER)).drop(CODE), spec)
-    columns = [evaluate(item, frame, states[CUSTOMER], spec.contract.scale) for item in spec.frame_metrics]
+    columns = []
+    for item in spec.frame_metrics:
+        checkpoint()
+        columns.append(evaluate(item, frame, states[CUSTOMER], spec.contract.scale))
     if spec.checks_repeats:
         require_repeatable(spec, frame, states[CUSTOMER], columns)
     return states.with_columns(columns)

@@ -199,6 +199,7 @@ def test_two_attempts_of_a_part_with_other_results_are_told(check: str, tmp_path
     """The second takes the work of the first over while that is stopped, as after a pause of the machine."""
     setting = {"DASKAE_VALIDATION__CHECK_DETERMINISM": check}
     stop = {**setting, "DASKAE_STOP_AT": "exchange.before_commit"}
+    fault("unstable function", "a step, by the hashes of two drivers", "driver")
     first = start_script(tmp_path, "any_name", "out", "--cluster", "inline", PYTHONHASHSEED="1", **stop)
     until(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED, "the stop")
     code, errors = run_script(tmp_path, "any_name", "out", "--cluster", "inline", PYTHONHASHSEED="2", **setting)

@@ -32,11 +32,7 @@ class Finished:
     @property
     def peaks(self) -> dict[str, list[int]]:
         """Measured peaks by stage, in the order of the tasks' ends."""
-        found: dict[str, list[int]] = {}
-        for event in self.events:
-            if event["event"] == "TaskDone":
-                found.setdefault(event["stage"], []).append(event["peak_bytes"])
-        return found
+        return peaks_of(self.events)
 
     @property
     def peak(self) -> int:
@@ -44,7 +40,26 @@ class Finished:
 
     @property
     def projected(self) -> int:
-        return next(int(event["projected_bytes"]) for event in self.events if event["event"] == "PlanReady")
+        return projected_by(self.events)
+
+
+def events_of(run_dir: str | Path) -> list[dict[str, Any]]:
+    """Return all events of a run."""
+    return [json.loads(line) for line in Path(run_dir, "events.jsonl").read_text().splitlines()]
+
+
+def peaks_of(events: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+    """Return measured peaks by stage, in the order of the tasks' ends."""
+    found: dict[str, list[int]] = {}
+    for event in events:
+        if event["event"] == "TaskDone":
+            found.setdefault(event["stage"], []).append(event["peak_bytes"])
+    return found
+
+
+def projected_by(events: Sequence[dict[str, Any]]) -> int:
+    """Return what the plan says that a task needs at most."""
+    return next(int(event["projected_bytes"]) for event in events if event["event"] == "PlanReady")
 
 
 def run_limited(
@@ -60,8 +75,7 @@ def run_limited(
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500)
     assert ended.returncode == 0, ended.stderr[-2000:]
     document = json.loads(ended.stdout)
-    lines = Path(document["run_dir"], "events.jsonl").read_text().splitlines()
-    return Finished(document, [json.loads(line) for line in lines])
+    return Finished(document, events_of(document["run_dir"]))
 
 
 @contextmanager

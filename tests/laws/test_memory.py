@@ -1,11 +1,12 @@
 """Law 7: measured peak <= projected <= allowed, and the peak does not grow with the input."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
+from daskae.aggregate.aggregation import Metric
 from daskae.config import load_settings
 from daskae.errors import PlanError
 from daskae.pipeline import plan_run
@@ -107,21 +108,11 @@ def test_skew_costs_less_than_a_third_more(tmp_path: Path) -> None:
     assert peaks[1] <= 1.3 * peaks[0]
 
 
-@pytest.mark.slow
-def test_memory_does_not_grow_over_many_parts(tmp_path: Path) -> None:
-    inputs = write_small(tmp_path / "in", 1_000_000)
-    done = run_limited(inputs, tmp_path, "--block-size", "32KiB")
-    peaks = done.peaks["map"][200:]
-    assert len(peaks) > 500
-    slope = np.polyfit(np.arange(len(peaks)), np.array(peaks, float), 1)[0]
-    assert slope <= 20_000
-
-
-def planned(inputs: Path, folder: Path, **flags: object) -> Plan:
+def planned(inputs: Path, folder: Path, metrics: Sequence[Metric] = (), **flags: object) -> Plan:
     settings = load_settings(
         {"inputs": [str(inputs)], "work_dir": folder / "work", "cluster_name": "inline", "workers": 1, **flags}, None
     )
-    return plan_run(make_context(settings))
+    return plan_run(make_context(settings, metrics))
 
 
 def test_what_does_not_fit_is_refused_with_all_terms_before_anything_is_read(tmp_path: Path) -> None:

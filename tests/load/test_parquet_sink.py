@@ -93,7 +93,7 @@ def test_files_and_row_groups_have_fixed_sizes(sink: Sink, out: Path, tmp_path: 
     assert [file.name for file in files] == [f"aaaaaaaa-0000{number}.parquet" for number in range(3)]
     metadata = [pq.read_metadata(file) for file in files]
     groups = [[found.row_group(n).num_rows for n in range(found.num_row_groups)] for found in metadata]
-    assert groups == [[131_072, 131_072], [131_072, 131_072], [75_712]]
+    assert groups == [16 * [16_384], 16 * [16_384], [*4 * [16_384], 10_176]]
     assert read_folder(out / "t")["n"].to_pylist() == list(range(600_000))
 
 

@@ -1,3 +1,4 @@
+import gzip
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -9,19 +10,22 @@ import pytest
 
 from daskae.aggregate.customer import BUILT_IN
 from daskae.config import MetricSettings, RuleSettings
-from daskae.errors import EngineError
+from daskae.errors import EngineError, InputError
 from daskae.exchange import SLOTS, read_frame, slots_of
 from daskae.hashing import hash_text
 from daskae.partition import PartitionRef, PartitionResult, Segment
 from daskae.read.dialect import Dialect
 from daskae.read.scan import scan_csv
 from daskae.schema import build_contract
+from daskae.stages import map as map_stage
 from daskae.stages.large import reduce_bucket
 from daskae.stages.layout import build_layout
 from daskae.stages.map import process_partition, to_units
 from daskae.stages.reduce import ReduceTask
 from daskae.stages.spec import Spec
 from daskae.validate.build import build_rules
+from tests.support import orders_csv
+from tests.support import run as whole_run
 
 NAMES = ("order_id", "customer_id", "order_date", "amount", "note")
 TEXT = (
@@ -161,3 +165,27 @@ def test_a_fingerprint_changes_with_what_decides() -> None:
     churn = Spec(one.dialect, one.contract, one.rules, one.metrics, MetricSettings(churn_days=1))
     assert churn.map_fingerprint == one.map_fingerprint
     assert churn.fingerprint != one.fingerprint
+
+
+PACKED = {"orders.csv.gz": gzip.compress(orders_csv(20))}
+PLAIN = {f"orders-{i}.csv": orders_csv(10, first=10 * i) for i in range(2)}
+TOO_MANY = [(PACKED, "gz", "split the file"), (PLAIN, "1 more", "lower --block-size")]
+
+
+@pytest.mark.parametrize(("files", "named", "remedy"), TOO_MANY, ids=["one compressed file", "small files together"])
+def test_more_rows_than_can_be_numbered_are_refused(
+    files: dict[str, bytes], named: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound itself is what 32 bits can count."""
+    assert pl.select(pl.UInt32.max()).item() == map_stage.MOST_ROWS
+    (tmp_path / "in").mkdir()
+    for name, data in files.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    monkeypatch.setattr(map_stage, "MOST_ROWS", 19)
+    with pytest.raises(
+        InputError, match=rf"(?s)more rows than can be numbered\n.*{named}.*20 rows or more.*19 rows.*{remedy}"
+    ):
+        whole_run(tmp_path / "in", tmp_path)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(map_stage, "MOST_ROWS", 20)
+    assert whole_run(tmp_path / "in", tmp_path).summary.rows.read == 20

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskae.load.parquet.older import Older
-from daskae.load.parquet.writing import Put
+from daskae.load.parquet.writing import Put, row_groups
 from daskae.load.purged import CUSTOMER
 
 _TIMES = 5
@@ -40,10 +40,10 @@ def rewrite(older: Older, names: Collection[str], customers: Sequence[str], put:
         rest = table.filter(pc.invert(pc.is_in(table[CUSTOMER], value_set=wanted)))
         if rest.num_rows:
             files.append(_next_name(name))
-            put(files[-1], rest)
+            put(files[-1], rest.schema, row_groups(rest))
     if not files:
         files.append(_next_name(older.names[0]).rpartition("/")[2])
-        put(files[-1], older.schema(older.names[0]).empty_table())  # tells readers the columns
+        put(files[-1], older.schema(older.names[0]), ())  # tells readers the columns
     return files
 
 

@@ -24,7 +24,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -218,9 +218,9 @@ class RemoteParquetSink:
             return stream_checksum(file)
 
     def _put_into(self, folder: str, sums: "Sums") -> Put:
-        def put(name: str, table: pa.Table) -> None:
+        def put(name: str, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
             buffer = pa.BufferOutputStream()
-            encode(table, buffer)
+            encode(schema, groups, buffer)
             path, data = self._path(folder, name), buffer.getvalue().to_pybytes()
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._files.pipe_file(path, data)

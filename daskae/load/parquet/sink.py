@@ -24,7 +24,7 @@ old snapshot for some seconds). Object stores have their own sink, :mod:`.remote
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -259,10 +259,10 @@ def _write(load: Load, batch: Batch, target: Target, folder: Path, first: str) -
 
 
 def _put_into(place: Path) -> Put:
-    def put(name: str, table: pa.Table) -> None:
+    def put(name: str, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        encode(table, str(path))
+        encode(schema, groups, str(path))
         sync(path)
         crash_point("parquet.writing")
 

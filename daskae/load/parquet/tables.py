@@ -88,7 +88,7 @@ def write_table(load: Load, batch: Batch, target: Target, first: str, scratch: P
         raise row_error(parts, f"{sum(written.values())} rows written", f"{moved.rows + len(new)} rows")
     kept = [name for name in kept if older.rows(name)]
     if not kept and not written:
-        put(f"{first}.parquet", pa.Table.from_batches([], schema))  # tells readers the columns
+        put(f"{first}.parquet", schema, ())  # tells readers the columns
         written = {f"{first}.parquet": 0}
     rows = sum(older.rows_of(name, load) for name in kept) + old_rows.own + len(new)
     changes = replace(changes, rejected=batch.left_out(NULL_KEY), duplicates=batch.left_out(DUPLICATE_KEY))

@@ -42,7 +42,9 @@ def copy_rows(
     copied = 0
     insert = _Insert(table, parts.schema.names, marks)
     inside = driver(connection).in_transaction
-    while some := list(islice(batches, _BATCHES_PER_COMMIT)):
+    while (first := next(batches, None)) is not None:
+        some = chain([first], islice(batches, _BATCHES_PER_COMMIT - 1))
+        del first  # no batch is held longer than it takes to insert it: its part's pages would be held with it
         with nullcontext() if inside else transaction(connection):
             for batch in some:
                 values = [to_python(*column, parts.name) for column in zip(batch.columns, parts.schema, strict=True)]
