@@ -18,7 +18,7 @@ from daskae.arrow import to_array
 from daskae.load.base import TableParts
 from daskae.load.parts import open_part, read_batches, read_column
 
-_ROWS_AT_ONCE = 50_000
+_ROWS_AT_ONCE = 25_000
 _LEAST_STEP = 64
 
 
