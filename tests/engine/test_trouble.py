@@ -17,6 +17,7 @@ from daskae.engine.inline import InlineEngine
 from daskae.errors import MemoryLimitError, TaskKilledError
 from daskae.events import Event, WorkerLost
 from daskae.monitor.memory import current_rss
+from tests.engine.clusters import until_told
 
 LIMIT = 500 << 20
 # The kernel counts resident pages for each processor apart: what the task saw and its peak may differ by some pages.
@@ -28,7 +29,7 @@ def trouble(item: tuple[str, int, Path]) -> int:
     what, number, folder = item
     if what == "die":
         (folder / f"{time.monotonic_ns()}").touch()
-        time.sleep(0.1)  # so that the worker has said that it runs it
+        until_told()
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "die once" and not (folder / "once").exists():
         (folder / "once").touch()

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from tests.engine.clusters import Cluster
-from tests.support import descendants
+from tests.support import descendants, until
 
-from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, seeds, until, workers_of
+from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, seeds, workers_of
 from .nemesis import Nemesis, Victims
 
 pytestmark = [pytest.mark.dask, pytest.mark.timeout(600)]

@@ -7,8 +7,7 @@ import pytest
 from daskae.errors import LoadError, TargetBusyError
 from daskae.load.base import Load
 from daskae.load.targets import open_sink
-from tests.faults.jobs import until
-from tests.support import CONTEXT
+from tests.support import CONTEXT, until
 
 from .building import A, B, C, build_load, shop
 from .databases import Database
@@ -63,7 +62,7 @@ def test_the_server_looks_whether_its_client_is_there(postgresql: Database, tmp_
     waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'daskae' AND wait_event = 'PgSleep'"
     until(lambda: bool(postgresql.query(waiting)), "the statement that sleeps")
     child.kill()
-    child.join(30)
+    child.join(120)
     with pytest.raises(TargetBusyError, match="another run is publishing"):
         postgresql.sink(timeout=0.1).publish(load)
     until(lambda: not postgresql.query(waiting), "the end of the session of a client that is gone", 60)
