@@ -150,7 +150,8 @@ def test_two_signals_end_everything_at_once(number: signal.Signals, code: int, e
         process.send_signal(number)
     assert process.poll() is not None
     _, error = process.communicate()
-    assert process.returncode == code, error
+    # Nearly gone, Python lets go of its handlers, and a signal ends it by itself: to a shell that is the same code.
+    assert process.returncode in (code, -number), error
     assert "run the same command again to go on" in error
     assert left_behind(process.pid) == []
 
