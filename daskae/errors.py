@@ -5,7 +5,8 @@
     DaskaeError                    exit 1
     ├── SettingsError              exit 2   the command line, a settings file, a rule or a metric is wrong
     ├── InputError                 exit 1   an input cannot be found, opened or read
-    │   └── InputChangedError               an input changed while it was read
+    │   ├── InputChangedError               an input changed while it was read
+    │   └── InputLostError         exit 75  the database that is read does not answer any more
     ├── PlanError                  exit 1   the work does not fit the machine; nothing was started
     ├── EngineError                exit 1   the cluster could not run a task
     │   ├── MemoryLimitError                a task needs more memory than its process may have
@@ -73,6 +74,12 @@ class InputError(DaskaeError):
 
 class InputChangedError(InputError):
     """An input changed between planning and reading."""
+
+
+class InputLostError(InputError):
+    """The database that is read does not answer; trying again later can succeed."""
+
+    exit_code = 75
 
 
 class PlanError(DaskaeError):

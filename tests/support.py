@@ -7,7 +7,8 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,6 +249,16 @@ def call_main(argv: Sequence[str], **options: Any) -> tuple[int, str]:
     with redirect_stdout(buffer):
         code = main([str(item) for item in argv], **options)
     return code, buffer.getvalue()
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = WAIT) -> Any:
+    """Wait until a condition holds; what it returned."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"waited {seconds} s for {what}")
+        time.sleep(0.02)
+    return found
 
 
 def descendants(pid: int) -> list[psutil.Process]:

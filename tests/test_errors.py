@@ -13,6 +13,7 @@ TREE = {
     "SettingsError": ("DaskaeError", 2),
     "InputError": ("DaskaeError", 1),
     "InputChangedError": ("InputError", 1),
+    "InputLostError": ("InputError", 75),
     "PlanError": ("DaskaeError", 1),
     "EngineError": ("DaskaeError", 1),
     "TimeLimitError": ("DaskaeError", 75),

@@ -22,6 +22,7 @@ L0: dict[str, set[str]] = {
     "budget": set(),
     "hashing": set(),
     "sealed": {"hashing"},
+    "silence": {"errors"},
     "patterns": set(),
     "allocators": set(),
     "arrow": set(),

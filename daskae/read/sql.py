@@ -9,7 +9,9 @@ in every run.
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
@@ -17,13 +19,16 @@ import sqlalchemy as sa
 
 from daskae.batch import Batch, RowNumbers, Span
 from daskae.config import InputSettings
-from daskae.errors import InputError, SettingsError
+from daskae.errors import InputError, InputLostError, SettingsError
 from daskae.partition import Segment
 from daskae.read.parquet import as_json
+from daskae.silence import LOOK, SILENT, first_limits, patience, watched
 
 BATCH_ROWS = 50_000
 ROW_BYTES = 100
 """What a row is taken to weigh, where nothing but the number of rows is known."""
+PATIENCE_SECONDS = 30.0
+"""How long a server may take to answer somebody who comes; what a statement may take is not limited."""
 URL_VARIABLE = "DASKAE_DATABASE_URL"
 
 _secret_urls: dict[str, str] = {}
@@ -141,44 +146,59 @@ def _quoted(name: str, dialect: sa.Dialect) -> str:
     return name if dialect.requires_name_normalize else sa.sql.quoted_name(name, True)
 
 
-class _connected:  # noqa: N801
-    """A connection whose failures become InputErrors that hold no password."""
+@contextmanager
+def _connected(url: str) -> Iterator[sa.Connection]:
+    """Open a connection whose failures become InputErrors that hold no password, and whose silence has an end."""
+    shown = _shown(url)
+    engine = _engine(url, shown)
+    try:
+        connection = _connection(engine, shown)
+        # Closing the connection says something to the server, too.
+        with watched(engine, connection, shown, PATIENCE_SECONDS, InputLostError), connection:
+            yield connection
+    except InputLostError as error:
+        raise error from None
+    except sa.exc.SQLAlchemyError as error:
+        got = str(error.__cause__ or error)[:200]
+        if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+            raise InputLostError("the connection to the database was lost", shown, got, hint=LOOK) from None
+        raise InputError("a database cannot be read", shown, got) from None
+    finally:
+        engine.dispose()
 
-    def __init__(self, url: str) -> None:
-        self._shown = _shown(url)
-        try:
-            self._engine = sa.create_engine(url)
-        except (ImportError, sa.exc.SQLAlchemyError) as error:
-            raise InputError(
-                "a database's driver cannot be loaded", self._shown, str(error)[:200],
-                hint="install the driver, or name an installed one as in postgresql+psycopg://…",
-            ) from None  # fmt: skip
 
-    def __enter__(self) -> sa.Connection:
-        try:
-            self._connection = self._engine.connect()
-        except sa.exc.SQLAlchemyError as error:
-            self._engine.dispose()
-            raise InputError("a database cannot be reached", self._shown, str(error.__cause__ or error)[:200]) from None
-        return self._connection
+def _engine(url: str, shown: str) -> sa.Engine:
+    try:
+        limits = first_limits(sa.make_url(url), PATIENCE_SECONDS)
+        return sa.create_engine(url, poolclass=sa.NullPool, connect_args=limits)
+    except (ImportError, sa.exc.SQLAlchemyError) as error:
+        raise InputError(
+            "a database's driver cannot be loaded", shown, str(error)[:200],
+            hint="install the driver, or name an installed one as in postgresql+psycopg://…",
+        ) from None  # fmt: skip
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._connection.close()
-        self._engine.dispose()
-        if isinstance(error, sa.exc.SQLAlchemyError):
-            raise InputError("a database cannot be read", self._shown, str(error.__cause__ or error)[:200]) from None
+
+def _connection(engine: sa.Engine, shown: str) -> sa.Connection:
+    began = time.monotonic()
+    try:
+        return engine.connect()
+    except sa.exc.SQLAlchemyError as error:
+        got = str(error.__cause__ or error)[:200]
+        if time.monotonic() - began > 0.9 * patience(PATIENCE_SECONDS):
+            raise InputLostError(SILENT, shown, got, hint=LOOK) from None
+        raise InputError("a database cannot be reached", shown, got) from None
 
 
 def read_batches(segment: Segment, index: int, columns: Sequence[str]) -> Iterator[Batch]:
     """Read some columns of a key range, rows in key order."""
     with _connected(_with_password(segment.path)) as connection:
         statement = _statement(segment, columns, connection.dialect)
-        result = connection.execution_options(stream_results=True).execute(statement)
-        for rows in result.partitions(BATCH_ROWS):
-            cells = pl.DataFrame(
-                [tuple(row) for row in rows], schema=list(columns), orient="row", infer_schema_length=None
-            )
-            yield Batch(cells, cells.height, _RawRows(cells), (Span(index, cells.height),))
+        with connection.execution_options(stream_results=True).execute(statement) as result:
+            for rows in result.partitions(BATCH_ROWS):
+                cells = pl.DataFrame(
+                    [tuple(row) for row in rows], schema=list(columns), orient="row", infer_schema_length=None
+                )
+                yield Batch(cells, cells.height, _RawRows(cells), (Span(index, cells.height),))
 
 
 def _statement(segment: Segment, columns: Sequence[str], dialect: sa.Dialect) -> Any:

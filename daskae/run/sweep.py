@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from daskae.engine.job_keys import sweep_keys
 from daskae.errors import TargetBusyError, WorkDirError
 from daskae.exchange import MANIFEST
 from daskae.faults import crash_point
@@ -30,12 +31,13 @@ def sweep(context: RunContext) -> None:
     """Remove outputs of partitions and steps that are too old, then the least used until the rest is small enough.
 
     Nothing is removed while another run is in the work directory: it does :func:`mark_used` at its end only. This run
-    must have left it. What was used within the last hour is left for who still reads accepted rows of a run. Failures
-    are of no consequence: the next run tries again.
+    must have left it. What was used within the last hour is left for who still reads accepted rows of a run. Keys of
+    jobs whose driver was killed go in any case. Failures are of no consequence: the next run tries again.
     """
     with suppress(TargetBusyError, WorkDirError), present(context.work, 0.0, alone=True):
         for folder in context.work.glob("runs/*/fresh"):  # of fresh runs that were killed
             shutil.rmtree(folder, ignore_errors=True)
+        sweep_keys(context.settings.cluster.slurm.shared_directory or context.work / "slurm")
         if not context.settings.fresh:
             _remove_unused(context)
 

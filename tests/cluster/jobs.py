@@ -85,6 +85,10 @@ class Job:
     def wait_for_parts(self, count: int, slurm: Slurm) -> None:
         until(lambda: self.parts() >= count, f"{count} parts", 180, lambda: f"{slurm.seen()}\n{self.outputs()}")
 
+    def keys(self) -> list[Path]:
+        """Certificates of runs, and their keys."""
+        return list(self.folder.glob("work/slurm/**/.dask*"))
+
     def tables(self) -> dict[str, pa.Table]:
         return read_tables(self.folder / "out")
 
@@ -98,7 +102,7 @@ class Job:
         """What the jobs have written, for the message of a test that fails."""
         logs = [
             *self.folder.glob("*.out"),
-            *self.folder.glob("work/slurm/*"),
+            *self.folder.glob("work/slurm/*.*"),
             *self.folder.glob(".daskae/slurm/*/*.log"),
         ]
         return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in logs if path.suffix != ".pem")

@@ -13,9 +13,9 @@ import pytest
 from tests.cluster.hosts import Hosts, why_no_loss
 from tests.cluster.slow_proxy import slow_proxy
 from tests.engine.clusters import Cluster
-from tests.faults.jobs import Calm, Job, run_calmly, until
+from tests.faults.jobs import Calm, Job, run_calmly
 from tests.faults.test_paused_workers import losses
-from tests.support import ROOT
+from tests.support import ROOT, until
 
 pytestmark = [pytest.mark.dask, pytest.mark.timeout(3000)]
 

@@ -35,7 +35,7 @@ def outcome(command: list[str], folder: Path, codes: list[int]) -> tuple[int, in
     (folder / "codes").write_text("".join(f"{code}\n" for code in codes))
     (folder / "calls").write_text("")
     path = f"{folder}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, timeout=180, check=False)
     calls = (folder / "calls").read_text().splitlines()
     slept = sum(line.startswith("sleep ") for line in calls)
     return done.returncode, len(calls) - slept, slept

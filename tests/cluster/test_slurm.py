@@ -164,4 +164,30 @@ def test_nodes_that_are_all_drained_are_waited_for(slurm: Slurm, job: Job) -> No
             slurm.call("scontrol", "update", f"nodename={node}", "state=resume")
         document = json.loads(finish(driver))
     assert document["rows"]["read"] == 1500
-    assert not list(job.folder.glob("work/slurm/.dask*"))  # certificates and their keys
+    assert job.keys() == []
+
+
+IN_A_THREAD = """
+import threading
+from pathlib import Path
+
+from daskae.config import load_settings
+from daskae.run.job import run_job
+
+given = {"inputs": ["in"], "to": "out/", "work_dir": Path("work"), "block_size": 2048, "cluster_name": "slurm"}
+settings = load_settings(given, Path("slurm.toml"))
+results = []
+thread = threading.Thread(target=lambda: results.append(run_job(settings)))
+thread.start()
+thread.join()
+print(results[0].summary.engine, results[0].summary.rows.read)
+"""
+
+
+def test_a_run_in_another_thread_than_the_main_one(slurm: Slurm, job: Job) -> None:
+    (job.folder / "threaded.py").write_text(IN_A_THREAD)
+    job.config()
+    with job.driver(slurm, program=("threaded.py",)) as driver:
+        assert finish(driver) == "dask 1500\n"
+    slurm.until(lambda: not slurm.call("squeue", "-h"), "the end of the workers' jobs")
+    assert job.keys() == []

@@ -10,9 +10,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import distributed
 import psutil
 
+from daskae.engine.plugins import TASK
 from tests.support import ROOT, descendants
+
+
+def until_told() -> None:
+    """Wait, in a task, until its worker has told the scheduler that it runs."""
+    worker = distributed.get_worker()
+    key, told = worker.get_current_task(), worker.batched_stream.recent_message_log
+    end = time.monotonic() + 60
+    while not any(_begins(message, key) for sent in list(told) for message in sent):
+        assert time.monotonic() < end, f"the scheduler was not told of {key}"
+        time.sleep(0.01)
+
+
+def _begins(message: object, key: object) -> bool:
+    return isinstance(message, dict) and (message.get("op"), message.get("key")) == (TASK, key)
 
 
 class Cluster:

@@ -8,9 +8,10 @@ from daskae.config import ClusterSettings
 from daskae.config.clusters import AdaptiveSettings
 from daskae.engine.base import LOCAL
 from daskae.engine.dask import DaskEngine
-from tests.engine.test_clusters import GIB, until
+from tests.engine.test_clusters import GIB
 from tests.engine.test_engines import values
 from tests.engine.working import Work, notes, processes, work, workers
+from tests.support import until
 
 
 def adaptive(minimum: int, maximum: int) -> ClusterSettings:

@@ -5,9 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -22,6 +20,7 @@ from daskae.engine.slurm import job_options
 from daskae.errors import SettingsError
 from tests.engine.test_engines import process_of, values
 from tests.fault_log import strike
+from tests.support import until
 
 GIB = 1 << 30
 
@@ -60,13 +59,6 @@ def test_memory_of_a_task_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert task_memory(LOCAL, settings, 3, GIB) == int(0.9 * GIB)
     assert task_memory(INLINE, settings, 3, GIB) == GIB
     assert task_memory("tcp://somewhere:1", settings, 2, None) is None
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
 
 
 def slow(item: int) -> int:
@@ -154,4 +146,4 @@ def test_a_local_cluster_ends_with_its_processes() -> None:
     with create_engine(LOCAL, ClusterSettings(), 2, GIB) as engine:
         workers = [psutil.Process(pid) for pid in set(values(engine.run(process_of, range(8))).values())]
         assert not {worker.pid for worker in workers} & before
-    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    assert psutil.wait_procs(workers, timeout=120)[1] == []

@@ -170,7 +170,7 @@ def test_a_local_cluster_listens_on_the_loopback_address_only() -> None:
         assert listening(os.getpid()) - before <= {"127.0.0.1"}
         family = descendants(os.getpid())
         workers = [process for process in family if process.pid in pids]
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs(workers, timeout=120)
     assert alive == []
 
 
@@ -216,7 +216,7 @@ with create_engine("local", ClusterSettings(), 1, 1 << 30) as engine:
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
         [sys.executable, "-" if way == "input" else tmp_path / "script.py"], input=script, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, timeout=100, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "[42]\n"), done.stderr
 

@@ -24,9 +24,9 @@ from daskae.events import Event, Warned, WorkerLost
 from daskae.run.attempts import complete
 from daskae.run.context import RunContext
 from tests.engine.clusters import Cluster
-from tests.engine.test_clusters import slow, until
+from tests.engine.test_clusters import slow
 from tests.fault_log import strike
-from tests.support import descendants
+from tests.support import descendants, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.dask]
 

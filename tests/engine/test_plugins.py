@@ -1,6 +1,5 @@
 """What the scheduler knows of tasks and workers."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ import distributed
 import pytest
 
 from daskae.engine.plugins import LEFT, QUESTION, ClusterWatch, TaskWatch
+from tests.support import until
 
 BLOCK = 100 << 20
 
@@ -38,12 +38,13 @@ def report(client: Any, since: int) -> Any:
 @pytest.mark.dask
 def test_the_true_peak_of_a_task_is_kept(client: Any) -> None:
     client.submit(hold, 1, pure=False).result()
-    time.sleep(0.2)
+    # What a task took is told after its result.
+    until(lambda: report(client, -1)["peak"], "the peak of the first task")
     before = report(client, -1)
     assert (*before["losses"], *before["short"]) == ()
     assert before["threads"] == 1
     assert client.submit(hold, BLOCK).result() == BLOCK
-    time.sleep(0.2)
+    until(lambda: report(client, 0)["peak"] > before["peak"], "the peak of the second task")
     assert BLOCK < report(client, 0)["peak"] < before["peak"] + BLOCK + (10 << 20)
 
 
@@ -57,6 +58,8 @@ def test_a_task_that_fails_is_measured_too(client: Any) -> None:
 @pytest.mark.dask
 def test_a_worker_that_leaves_is_not_lost(client: Any) -> None:
     (address,) = client.scheduler_info()["workers"]
-    client.retire_workers([address], close_workers=True)
-    time.sleep(0.5)
-    assert [(loss["worker"], loss["reason"]) for loss in report(client, 0)["losses"]] == [(address, LEFT)]
+    # The last worker may not go while it holds a result; that nobody wants it any more is told with a delay.
+    until(lambda: not any(client.has_what().values()), "the results to be forgotten")
+    assert list(client.retire_workers([address], close_workers=True)) == [address]
+    losses = until(lambda: report(client, 0)["losses"], "the loss to be old enough")
+    assert [(loss["worker"], loss["reason"]) for loss in losses] == [(address, LEFT)]

@@ -1,5 +1,6 @@
 """Worker processes without a scheduler: forked early, and followed by a cluster when one of them dies."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from daskae.engine.processes import ProcessEngine
 from daskae.errors import MemoryLimitError
 from daskae.events import Event, Warned
 from tests.fault_log import fault, strike
-from tests.support import ROOT
+from tests.support import ROOT, until
 
 GIB = 1 << 30
 
@@ -120,22 +121,24 @@ def test_a_worker_that_is_stopped_for_long_is_taken_for_lost(tmp_path: Path) -> 
     assert any(isinstance(event, Warned) for event in events)
 
 
-def stop_or_die(item: int) -> int:
-    """Tasks that stop one process and kill the other."""
-    if item == 1:
+def stop_or_die(item: tuple[str, Path]) -> None:
+    """Tasks that stop one process, and kill the other one then."""
+    what, trace = item
+    if what == "stop":
+        trace.write_text(str(os.getpid()))
         strike(os.getpid(), signal.SIGSTOP, "beside one that dies", "worker (processes)")
-    if item == 2:
-        time.sleep(0.3)
+    else:
+        until(lambda: trace.exists() and trace.read_text(), "the other process")
+        until(lambda: psutil.Process(int(trace.read_text())).status() == psutil.STATUS_STOPPED, "its stop")
         strike(os.getpid(), signal.SIGKILL, "beside one that is stopped", "worker (processes)")
-    return item
 
 
-def test_a_stopped_process_beside_a_dead_one_holds_nothing_up() -> None:
+def test_a_stopped_process_beside_a_dead_one_holds_nothing_up(tmp_path: Path) -> None:
     with start_pool(2) as pool:
-        futures = [pool.submit(stop_or_die, item) for item in (1, 2)]
+        futures = [pool.submit(stop_or_die, (what, tmp_path / "trace")) for what in ("stop", "die")]
         pool.submit(len, "the executor looks at its processes anew when a task comes")
         with pytest.raises(BrokenExecutor):
-            futures[1].result(timeout=30)
+            futures[1].result(timeout=120)
         family = _workers(pool)
         began = time.monotonic()
     assert time.monotonic() - began < 20
@@ -196,15 +199,12 @@ def test_a_pool_that_is_closed_at_once_waits_for_no_task() -> None:
     assert time.monotonic() - began < 20
     assert not worker.is_running()
     with pytest.raises(BrokenExecutor):
-        future.result(timeout=10)
+        future.result(timeout=60)
 
 
 def _workers(pool: object) -> set[int]:
-    import multiprocessing
-
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        if pids := {child.pid for child in multiprocessing.active_children() if child.pid is not None}:
-            return pids
-        time.sleep(0.02)
-    raise AssertionError(f"{pool} has no process")
+    found: set[int] = until(
+        lambda: {child.pid for child in multiprocessing.active_children() if child.pid is not None},
+        f"a process of {pool}",
+    )
+    return found

@@ -17,6 +17,7 @@ from daskae.engine.inline import InlineEngine
 from daskae.errors import MemoryLimitError, TaskKilledError
 from daskae.events import Event, WorkerLost
 from daskae.monitor.memory import current_rss
+from tests.engine.clusters import until_told
 from tests.fault_log import fault, strike
 
 LIMIT = 500 << 20
@@ -29,7 +30,7 @@ def trouble(item: tuple[str, int, Path]) -> int:
     what, number, folder = item
     if what == "die":
         (folder / f"{time.monotonic_ns()}").touch()
-        time.sleep(0.1)  # so that the worker has said that it runs it
+        until_told()
         strike(os.getpid(), signal.SIGKILL, "in a task, each time", "worker")
     if what == "die once" and not (folder / "once").exists():
         (folder / "once").touch()

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.support import (
     descendants,
     read_quarantine,
     read_tables,
+    until,
     write_settings,
 )
 
@@ -178,16 +178,6 @@ def run_calmly(folder: Path) -> Calm:
     found = Calm(inputs, config, seconds, document, job.tables(), read_quarantine(document["quarantine"]))
     found.assert_equal(job, document)
     return found
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Wait until a condition holds; what it returned."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    pytest.fail(f"waited {seconds} s for {what}")
 
 
 def go_on(child: Child) -> int | None:

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.fault_log import fault
-from tests.support import ROOT, read_quarantine, read_table, write_settings
+from tests.support import ROOT, read_quarantine, read_table, until, write_settings
 
 from .checker import fingerprint
-from .jobs import Calm, Job, until
+from .jobs import Calm, Job
 
 # Where the time of day is looked at: for people, for what is older than a day, for the end of a batch job. Loads note
 # when they were.
@@ -34,7 +34,11 @@ LOOK_AT_THE_CLOCK = {
 }
 
 
-UNCACHED = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1"}
+# Where a process crashes, its threads say where they were.
+FAKE = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "PYTHONFAULTHANDLER": "1"}
+# Libfaketime reads its settings once. If it does at each look at the clock, it reads the environment while other
+# threads, as those that start Dask's workers, write to it, and the process crashes now and then.
+STEADY = {**FAKE, "FAKETIME_CACHE_DURATION": "1000000"}
 needs_faketime = pytest.mark.skipif(
     shutil.which("faketime") is None, reason="there is no faketime command (Debian: faketime)"
 )
@@ -52,7 +56,7 @@ def test_waits_and_orders_do_not_use_the_time_of_day() -> None:
 def run_at(job: Job, clock: str, **environment: str) -> dict[str, Any]:
     """Run a job whose clock is wrong; the monotonic clock goes on as it does."""
     fault("false clock", f"{clock} {environment.get('TZ', '')}".rstrip(), f"driver ({job.engine})")
-    return run_with(job, ["faketime", "-f", clock], **UNCACHED, **environment)
+    return run_with(job, ["faketime", "-f", clock], **STEADY, **environment)
 
 
 def run_with(job: Job, before: Sequence[str] = (), **environment: str) -> dict[str, Any]:
@@ -109,10 +113,13 @@ def test_a_clock_that_jumps_during_the_run(first: str, then: str, point: str, ca
     clock = job.folder.parent / "clock"
     clock.write_text(first)
     job.folder.mkdir()
-    environment = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(clock), **UNCACHED, "DASKAE_STOP_AT": point}
+    environment = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1", **FAKE}
     with (job.folder / "stdout.json").open("wb") as output:
         command = [sys.executable, "-m", "jobs.customer_metrics", *job.argv]
-        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=output)
+        child = subprocess.Popen(
+            command, cwd=ROOT, stdout=output,
+            env={**os.environ, **environment, "DASKAE_STOP_AT": point},
+        )  # fmt: skip
     until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED, f"the stop at {point}")
     clock.write_text(then)
     fault("clock jump", f"from {first} to {then} at {point}", "driver")

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from daskae.events import Event, StageStarted, TaskDone, TaskRepeated, WorkerLos
 from daskae.run.job import run_job
 from daskae.summary import RunSummary
 from daskae.transform.registry import register
+from tests.engine.clusters import until_told
 from tests.fault_log import fault, strike
 from tests.support import EXACT_DUPLICATE, REPEATED_ORDER, assert_same_tables, orders_csv, read_quarantine, read_tables
 
@@ -37,7 +37,7 @@ def fragile(table: pl.DataFrame, control: str = "") -> pl.DataFrame:
     if names & set(orders.get("wrong", [])):
         raise ValueError("stop here")
     if names & set(orders.get("deadly", [])):
-        time.sleep(0.1)
+        until_told()
         strike(os.getpid(), signal.SIGKILL, "in a task, for some rows", "worker")
     return table
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.engine.clusters import Cluster
 from tests.fault_log import strike
-from tests.support import descendants
+from tests.support import descendants, until
 
-from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, seeds, until, workers_of
+from .jobs import KILLED, PATIENCE, Calm, Job, is_alive, seeds, workers_of
 from .nemesis import Nemesis, Victims
 
 pytestmark = [pytest.mark.dask, pytest.mark.timeout(600)]

@@ -16,9 +16,9 @@ import pytest
 
 from tests.engine.clusters import Cluster
 from tests.fault_log import strike
-from tests.support import ROOT, descendants
+from tests.support import ROOT, descendants, until
 
-from .jobs import Calm, Job, is_alive, until
+from .jobs import Calm, Job, is_alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.dask, pytest.mark.timeout(900)]
 

@@ -24,10 +24,10 @@ from daskae.transform.steps import Step
 from daskae.validate import RowRule
 from tests.engine.clusters import Cluster
 from tests.fault_log import fault
-from tests.support import ROOT, read_table
+from tests.support import ROOT, read_table, until
 
 from .checker import numbered_orders
-from .jobs import PATIENCE, until
+from .jobs import PATIENCE
 
 COUNTER = itertools.count()
 

@@ -682,7 +682,7 @@ def test_a_killed_replay_is_done_by_the_same_command(here: Path, point: str) -> 
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "DASKAE_CRASH_AT": point}
     environment |= {name: os.environ[name] for name in (NOTES_VARIABLE,) if name in os.environ}
     armed("replay")
-    killed = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=False)
+    killed = subprocess.run(argv, env=environment, capture_output=True, timeout=180, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert set(customers()) == {"A", "C"}
     assert quarantine("replay", path, "--quiet")[0] == 0
@@ -710,7 +710,7 @@ def test_help_is_quick_to_import() -> None:
     code = "import sys, jobs.quarantine as q; q.main(['replay', '--help']); sys.exit(any(n in sys.modules for n in ("
     done = subprocess.run(
         [sys.executable, "-c", code + "'polars', 'pyarrow', 'dask', 'pydantic')))"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "--no-run" in done.stdout

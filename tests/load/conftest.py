@@ -9,9 +9,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from . import black_hole
 from .databases import Database, Folder, Target, database_of_its_own, schema_of_its_own
-from .mariadb_server import mariadb_server, why_not
-from .server import postgresql_server
+from .mariadb_server import MariadbServer, mariadb_server, why_not
+from .server import Server, postgresql_server
+from .silent_scenes import Scene, silenced
 
 _URL = os.environ.get("DASKAE_TEST_POSTGRES_URL")
 _MARIADB_URL = os.environ.get("DASKAE_TEST_MARIADB_URL")
@@ -50,6 +52,38 @@ def mariadb_url() -> Iterator[str]:
 def mariadb(mariadb_url: str) -> Iterator[Database]:
     with database_of_its_own(mariadb_url, f"daskae_test_{os.getpid()}_{next(_numbers)}") as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def postgresql_here() -> Iterator[Server]:
+    """A server that the tests may stop."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_here() -> Iterator[MariadbServer]:
+    """A server that the tests may stop."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with mariadb_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def server_here(request: pytest.FixtureRequest) -> Server | MariadbServer:
+    """Each of the servers in turn."""
+    found: Server | MariadbServer = request.getfixturevalue(f"{request.param}_here")
+    return found
+
+
+@pytest.fixture(params=["black hole", "silent proxy", "stopped server"])
+def scene(request: pytest.FixtureRequest, server_here: Server | MariadbServer) -> Iterator[Scene]:
+    """Each way of silence in turn, before each of the servers."""
+    if request.param == "black hole" and (reason := black_hole.why_not()):
+        pytest.skip(reason)
+    with silenced(request.param, server_here) as made:
+        yield made
 
 
 @pytest.fixture

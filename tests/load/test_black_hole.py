@@ -1,21 +1,19 @@
 """A database that falls silent at any moment of a load: an answer in time, and the same command again ends it."""
 
-import os
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from daskae import silence
 from daskae.errors import TargetLostError
-from daskae.load.sql import silence
 from daskae.load.sql.mariadb import session as mariadb_session
 from daskae.load.sql.postgresql import dialect as postgresql_dialect
 from daskae.load.sql.postgresql import session as postgresql_session
@@ -23,11 +21,10 @@ from daskae.load.targets import open_dialect
 from jobs.customer_metrics import main
 from tests.fault_log import checked
 
-from . import mariadb_server as mariadb_servers
-from .black_hole import Silence, Stopped, Way, black_hole, silent_proxy, why_not
-from .databases import Database, database_of_its_own, schema_of_its_own
-from .mariadb_server import MariadbServer, mariadb_server
-from .server import Server, postgresql_server
+from .black_hole import Way, black_hole
+from .databases import Database, database_of_its_own
+from .mariadb_server import MariadbServer
+from .silent_scenes import Scene, own_port, sleep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -40,71 +37,18 @@ FIRST = ORDERS + "1,C1,2024-01-05,10.50\n2,C1,2024-02-05,4.25\n3,C2,2024-01-07,7
 SECOND = ORDERS + "4,C2,2024-03-01,7.00\n5,C3,2024-03-02,1.25\n"
 
 
-@pytest.fixture(scope="module")
-def postgresql_here() -> Iterator[Server]:
-    with postgresql_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mariadb_here() -> Iterator[MariadbServer]:
-    if reason := mariadb_servers.why_not():
-        pytest.skip(reason)
-    with mariadb_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["postgresql", "mariadb"])
-def server(request: pytest.FixtureRequest) -> Server | MariadbServer:
-    found: Server | MariadbServer = request.getfixturevalue(f"{request.param}_here")
-    return found
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A database, and what can come before it."""
-
-    database: Database
-    url: str
-    """What the command gets."""
-    silence: Silence
-
-
-@contextmanager
-def silenced(fault: str, server: Server | MariadbServer) -> Iterator[Scene]:
-    own = schema_of_its_own if isinstance(server, Server) else database_of_its_own
-    with own(server.url, f"daskae_silence_{time.monotonic_ns()}") as database, ExitStack() as stack:
-        if fault == "silent proxy":
-            proxy = stack.enter_context(silent_proxy(server.address))
-            yield Scene(database, database.url.replace(f":{server.address[1]}/", f":{proxy.port}/"), proxy)
-        elif fault == "stopped server":
-            stopped = Stopped(server.pid)
-            stack.callback(stopped.close)
-            yield Scene(database, database.url, stopped)
-        else:
-            yield Scene(database, database.url, stack.enter_context(black_hole(server.address[1])))
-
-
-@pytest.fixture(params=["black hole", "silent proxy", "stopped server"])
-def scene(request: pytest.FixtureRequest, server: Server | MariadbServer) -> Iterator[Scene]:
-    if request.param == "black hole" and (reason := why_not()):
-        pytest.skip(reason)
-    with silenced(request.param, server) as made:
-        yield made
-
-
 @pytest.fixture
 def command(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], tuple[int, str]]:
+) -> Callable[..., tuple[int, str]]:
     """Append a text of orders; the exit code, and what was said."""
     monkeypatch.setattr(silence, "PERIOD_SECONDS", 0.5)
     monkeypatch.setattr(silence, "_LEAST_PATIENCE", TIMEOUT)
     (tmp_path / "job.toml").write_text(f"[load]\ntimeout_seconds = {TIMEOUT}\n")
 
-    def call(orders: str) -> tuple[int, str]:
+    def call(orders: str, url: str = scene.url) -> tuple[int, str]:
         (tmp_path / "orders.csv").write_text(orders)
-        places = ["--config", str(tmp_path / "job.toml"), "--work-dir", str(tmp_path / "work"), "--to", scene.url]
+        places = ["--config", str(tmp_path / "job.toml"), "--work-dir", str(tmp_path / "work"), "--to", url]
         engine = ["--strategy", "append", "--cluster", "inline", "--quiet", "--json"]
         code = main([str(tmp_path / "orders.csv"), *places, *engine])
         return code, capsys.readouterr().err
@@ -131,21 +75,21 @@ def customers(database: Database) -> list[tuple[str, str]]:
     return sorted((row["customer_id"], str(row["total_revenue"])) for row in database.rows("customer_metrics"))
 
 
-Command = Callable[[str], tuple[int, str]]
+Command = Callable[..., tuple[int, str]]
 FIRST_ROWS = [("C1", "14.75"), ("C2", "7")]
 SECOND_ROWS = [("C2", "7"), ("C3", "1.25")]
 
 
 def assert_ends(
     scene: Scene, command: Command, began: float, ended: tuple[int, str], loads: int = 2,
-    codes: tuple[int, ...] = (75,),
+    codes: tuple[int, ...] = (75,), told: str = "answer",
 ) -> None:  # fmt: skip
     """It was told in time what is the matter; and the same command again, when all is well, ends it."""
     code, said = ended
     assert time.monotonic() - began < BOUND
     assert code in codes, said
     place = scene.url.partition("@")[2].partition("/")[0]
-    for words in ("answer", "next:", "run the same command again", f"@{place}/") if code else ():
+    for words in (told, "next:", "run the same command again", f"@{place}/") if code else ():
         assert words in said
     assert "sesame" not in said
     scene.silence.close()
@@ -197,7 +141,7 @@ def test_answers_to_the_commit_are_swallowed(
     disturb(scene, command, monkeypatch, ".uncommitted", "answers")
 
 
-@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("server_here", ["postgresql"], indirect=True)
 def test_silence_while_two_connections_copy(
     scene: Scene, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -208,6 +152,24 @@ def test_silence_while_two_connections_copy(
     ended = command(SECOND)
     assert len(passed) == 1
     assert_ends(scene, command, began, ended, loads=1)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("scene", ["silent proxy"], indirect=True)
+@pytest.mark.parametrize("server_here", ["postgresql"], indirect=True)
+def test_silence_on_the_portable_path(
+    driver: str, scene: Scene, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    pytest.importorskip(driver)
+    url = "portable+" + scene.plain_url.replace("+psycopg:", f"+{driver}:")
+    assert command(FIRST, url)[0] == 0
+    passed = at_point(monkeypatch, ".staging", scene.silence.open)
+    began = time.monotonic()
+    ended = command(SECOND, url)
+    assert len(passed) == 1
+    portable = replace(scene, database=replace(scene.database, name="portable"))
+    # To look what became of the load it asks once more, in vain.
+    assert_ends(portable, partial(command, url=url), began, ended, told="whether the load has arrived cannot be seen")
 
 
 @contextmanager
@@ -221,17 +183,6 @@ def session(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Connec
     assert dialect is not None
     with dialect.translated(), dialect.publishing() as made:
         yield made.connection
-
-
-def sleep(connection: sa.Connection, seconds: float) -> None:
-    name = "pg_sleep" if connection.dialect.name == "postgresql" else "SLEEP"
-    connection.exec_driver_sql(f"SELECT {name}({seconds})")
-
-
-def own_port(connection: sa.Connection) -> int:
-    plain: Any = connection.connection.driver_connection
-    with socket.socket(fileno=os.dup((getattr(plain, "_sock", None) or plain).fileno())) as twin:
-        return int(twin.getsockname()[1])
 
 
 @pytest.mark.parametrize("scene", ["silent proxy"], indirect=True)

@@ -23,7 +23,7 @@ def test_another_process_is_named_after_a_bounded_wait(tmp_path: Path) -> None:
         start = time.monotonic()
         with pytest.raises(TargetBusyError, match=rf"the target(.|\n)*held by process {holder.pid}"):
             publisher_lock(path, 0.2, "the target").__enter__()
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 60
     with publisher_lock(path, 0, "the target"):
         pass
 

@@ -9,8 +9,7 @@ from daskae.errors import LoadError, TargetBusyError
 from daskae.load.base import Load
 from daskae.load.targets import open_sink
 from tests.fault_log import strike
-from tests.faults.jobs import until
-from tests.support import CONTEXT
+from tests.support import CONTEXT, until
 
 from .building import A, B, C, build_load, shop
 from .databases import Database
@@ -66,7 +65,7 @@ def test_the_server_looks_whether_its_client_is_there(postgresql: Database, tmp_
     until(lambda: bool(postgresql.query(waiting)), "the statement that sleeps")
     assert child.pid is not None
     strike(child.pid, signal.SIGKILL, "in the middle of a long statement", "publisher", "postgresql")
-    child.join(30)
+    child.join(120)
     with pytest.raises(TargetBusyError, match="another run is publishing"):
         postgresql.sink(timeout=0.1).publish(load)
     until(lambda: not postgresql.query(waiting), "the end of the session of a client that is gone", 60)

@@ -22,8 +22,7 @@ from daskae.load.purging import purge_target
 from daskae.load.shape import Metadata
 from daskae.load.verified import Verified
 from daskae.load.verifying import verified_document, verify_target
-from tests.faults.jobs import until
-from tests.support import CONTEXT
+from tests.support import CONTEXT, until
 
 from .building import MONEY, A, B, C, build_load, one_table, shop
 from .databases import Database, Folder, Target

@@ -96,7 +96,7 @@ class TestPeakMeter:
         monkeypatch.setattr(memory, "read_process", reading)
         with PeakMeter() as meter:
             rss = 900
-            assert sampled.wait(10)
+            assert sampled.wait(60)
             rss = 200
         assert not meter.exact
         assert meter.peak == 900

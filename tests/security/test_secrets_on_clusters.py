@@ -20,9 +20,8 @@ from daskae.partition import PartitionRef, Segment
 from daskae.read.source import RangeReader
 from tests.engine.clusters import Cluster
 from tests.fault_log import fault
-from tests.faults.jobs import until
 from tests.load.server import Server, postgresql_server
-from tests.support import ROOT, orders_csv
+from tests.support import ROOT, orders_csv, until
 
 PASSWORD = "pa55w0rd-c4n4ry"
 """Of the database that is written to, and of one that is read from."""

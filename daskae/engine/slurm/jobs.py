@@ -9,6 +9,8 @@ from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
+from daskae.engine.job_keys import KeyFolder
+
 _CERTIFICATES = ("_job_ca_file", "_job_cert", "_job_key")
 """Where a JobQueueCluster keeps the open files of its temporary certificates."""
 
@@ -56,9 +58,19 @@ class PatientJob(SLURMJob):  # type: ignore[misc]
 
 
 class JobCluster(SLURMCluster):  # type: ignore[misc]
-    """A scheduler in this process, and jobs; its certificates are gone when it is closed."""
+    """A scheduler in this process, and jobs; its certificates are gone when it is closed.
+
+    Parameters
+    ----------
+    keys : KeyFolder, optional
+        Where the certificates are, to be closed with the cluster.
+    """
 
     job_cls = PatientJob
+
+    def __init__(self, *args: Any, keys: KeyFolder | None = None, **options: Any) -> None:
+        self._keys = keys
+        super().__init__(*args, **options)
 
     async def _close(self) -> None:
         try:
@@ -68,3 +80,6 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
                 if (file := getattr(self, name, None)) is not None:
                     with suppress(OSError):  # somebody was faster
                         file.close()
+            if self._keys is not None:
+                self._keys.close()
+                self._keys = None

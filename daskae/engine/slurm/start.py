@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from distributed.security import Security
 from daskae.allocators import ALLOCATOR_ENVIRONMENT
 from daskae.config import ClusterSettings
 from daskae.engine.base import JOB_SHARE, Emit, Needs
+from daskae.engine.job_keys import KeyFolder
 from daskae.engine.started import THREAD_VARIABLES, Started
 from daskae.errors import SettingsError, WorkersUnavailableError
 from daskae.events import Warned
@@ -62,7 +64,15 @@ def start_slurm(settings: ClusterSettings, workers: int | None, needs: Needs, em
         emit(Warned(f"Slurm did not take a worker's job, another try in {settings.replace_after:g} s: {why}"))
 
     options = job_options(settings, needs.work_dir or Path.cwd())
-    cluster = JobCluster(refused=refused, patience=settings.replace_after, **options)
+    keys = KeyFolder(Path(options["shared_temp_directory"])) if given.tls else None
+    if keys is not None:
+        options["shared_temp_directory"] = str(keys.path)
+    try:
+        cluster = JobCluster(refused=refused, patience=settings.replace_after, keys=keys, **options)
+    except BaseException:
+        if keys is not None:
+            keys.close()
+        raise
     # It calls sbatch and scancel there: cut short they would leave a job that nobody knows of.
     cluster.loop.add_callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -75,15 +85,20 @@ def start_slurm(settings: ClusterSettings, workers: int | None, needs: Needs, em
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Leave Ctrl-C to whom it belongs: dask-jobqueue, when imported, makes an exit with code 0 of it."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    before = signal.getsignal(signal.SIGINT)
+    """Leave Ctrl-C to whom it belongs: dask-jobqueue, when imported, makes an exit with code 0 of it.
+
+    In another thread than the main one Python would refuse, and the import fail.
+    """
+    here, set_handler = threading.get_ident(), signal.signal
+
+    def others_only(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if threading.get_ident() == here else set_handler(number, handler)
+
+    signal.signal = others_only  # type: ignore[assignment]
     try:
         yield
     finally:
-        if before is not None and signal.getsignal(signal.SIGINT) is not before:
-            signal.signal(signal.SIGINT, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal = set_handler
 
 
 def job_options(settings: ClusterSettings, work_dir: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError, TargetBusyError, TargetLostError
 from daskae.load.failures import mask_secrets, translated
-from daskae.load.sql.silence import LOOK, SILENT
+from daskae.silence import LOOK, SILENT
 
 _BUSY = {
     1205: "another program holds rows or a table of the target",

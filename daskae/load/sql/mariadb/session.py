@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from daskae.load.failures import mask_secrets
 from daskae.load.lock import wait_for_turn
 from daskae.load.sql.mariadb.failures import is_silence
-from daskae.load.sql.silence import cut_when_silent, keep_alive, patience
+from daskae.silence import cut_when_silent, keep_alive, patience
 
 _MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 

@@ -10,7 +10,8 @@ by the ledger's primary key. What it cannot promise, as each database has its ow
 - Readers see whole loads if the database commits rows atomically and shows no uncommitted ones.
 - Keys get no unique index: a query proves that they are unique. Texts compare as the database does, so keys that differ
   in case only may be refused as repeated ones, and large texts that cannot be compared take no upsert and no merge.
-- Time limits are those of the driver.
+- Statements may take their time. A server that falls silent is found out if the driver tells the socket of its
+  connection, as psycopg, psycopg2 and PyMySQL do; with others the load waits as long as the driver does.
 """
 
 from collections.abc import Iterator, Mapping
@@ -60,14 +61,14 @@ class PortableDialect(CommonDialect):
 
     def connecting(self) -> AbstractContextManager[sa.Connection]:
         """Connect."""
-        return connect(self._url)
+        return connect(self._url, self.target, self.timeout)
 
     @contextmanager
     def publishing(self) -> Iterator[Session]:
         """Hold the lock file of this user on this machine."""
         with (
             publisher_lock(lock_path(self.target), self.timeout, self.target),
-            connect(self._url) as connection,
+            connect(self._url, self.target, self.timeout) as connection,
         ):
             yield Session(self, connection, None)
 

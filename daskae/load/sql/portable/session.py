@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.failures import mask_secrets, translated
+from daskae.silence import first_limits, watched
 
 _RULE = (
     "a rule of the database refuses the rows",
@@ -21,11 +22,13 @@ _UNKNOWN = ("the database refuses the load", "look at the table, its indexes, tr
 
 
 @contextmanager
-def connect(url: sa.URL) -> Iterator[sa.Connection]:
+def connect(url: sa.URL, target: str, timeout: float) -> Iterator[sa.Connection]:
     """Open a connection; what is done outside of :func:`transaction` is committed by the next one."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=first_limits(url, timeout))
     try:
-        with engine.connect() as connection:
+        connection = engine.connect()
+        # Closing the connection says something to the server, too.
+        with watched(engine, connection, target, timeout), connection:
             yield connection
     finally:
         engine.dispose()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError, TargetBusyError, TargetLostError
 from daskae.load.failures import mask_secrets, plain_message, translated
-from daskae.load.sql.silence import LOOK, SILENT
+from daskae.silence import LOOK, SILENT
 
 _CONSTRAINT = "23"
 _BUSY = {

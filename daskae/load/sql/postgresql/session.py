@@ -13,7 +13,7 @@ from daskae.errors import LoadError
 from daskae.load.failures import mask_secrets
 from daskae.load.lock import wait_for_turn
 from daskae.load.sql.postgresql.failures import is_silence
-from daskae.load.sql.silence import (
+from daskae.silence import (
     IDLE_SECONDS,
     PROBE_SECONDS,
     PROBES,

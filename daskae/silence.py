@@ -1,9 +1,11 @@
-"""A server that has fallen silent, or a network that lets nothing through, ends a session instead of hanging it.
+"""A database that has fallen silent, or a network that lets nothing through, ends a session instead of hanging it.
 
 A statement may take an hour, and nothing comes over its connection all that time. So the length of the silence tells
 nothing; whether the server still answers does. While a session is open a thread asks it every now and then, on a new
 connection, and cuts the session when there is no answer. Where the server answers and the session's own path is gone,
 as behind a firewall that has forgotten it, the kernel finds out by its keepalives.
+
+Not covered: drivers that do not tell the socket of a connection, beside those that need none.
 """
 
 import os
@@ -12,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from daskae.errors import DaskaeError, TargetLostError
 
@@ -25,6 +29,9 @@ IDLE_SECONDS, PROBE_SECONDS, PROBES = 30, 10, 3
 """Keepalives: when the first is sent, how often, and how many may stay without an answer."""
 UNSENT_SECONDS = 120
 """How long the other side may not take what was sent: a server that is busy with its disk does not, for a while."""
+_LIMITS = {"psycopg": ("connect_timeout",), "psycopg2": ("connect_timeout",),
+           "pymysql": ("connect_timeout", "read_timeout")}  # fmt: skip
+"""Arguments of drivers, by SQLAlchemy's name of them, that bound the wait for a connection."""
 
 
 def patience(timeout: float) -> float:
@@ -33,7 +40,9 @@ def patience(timeout: float) -> float:
 
 
 @contextmanager
-def cut_when_silent(descriptor: int, answers: Callable[[], bool], target: str, timeout: float) -> Iterator[None]:
+def cut_when_silent(
+    descriptor: int, answers: Callable[[], bool], place: str, timeout: float, kind: type[DaskaeError] = TargetLostError
+) -> Iterator[None]:
     """Watch the server of a connection while the body runs, and end the connection when it answers no more.
 
     Parameters
@@ -42,15 +51,17 @@ def cut_when_silent(descriptor: int, answers: Callable[[], bool], target: str, t
         Of the connection's socket.
     answers : callable
         Asks the server something on a new connection, and returns whether there was an answer in time.
-    target : str
-        The target in words, for the error.
+    place : str
+        The database in words, for the error.
     timeout : float
         Seconds to wait for others.
+    kind : type
+        Of the error.
 
     Raises
     ------
-    TargetLostError
-        Instead of the error that the driver has for a connection that was cut.
+    DaskaeError
+        Of that kind, instead of the error that the driver has for a connection that was cut.
     """
     stop, cut = threading.Event(), threading.Event()
     # A twin of the descriptor, as the driver may close its own at any time, and the number may go to another file.
@@ -64,7 +75,7 @@ def cut_when_silent(descriptor: int, answers: Callable[[], bool], target: str, t
             if not cut.is_set() or isinstance(error, DaskaeError):
                 raise
             got = f"no answer to a new connection in {patience(timeout):g} s, and none to what was sent"
-            raise TargetLostError(SILENT, target, got, hint=LOOK) from error
+            raise kind(SILENT, place, got, hint=LOOK) from error
         finally:
             stop.set()
             thread.join(_JOIN_SECONDS)  # one that waits for an answer goes by itself
@@ -83,6 +94,77 @@ def keep_alive(descriptor: int) -> None:
         for name, value in options.items():
             if (number := getattr(socket, name, None)) is not None:  # not on every system
                 twin.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+@contextmanager
+def watched(
+    engine: Any, connection: Any, place: str, timeout: float, kind: type[DaskaeError] = TargetLostError
+) -> Iterator[None]:
+    """Watch the server of any of SQLAlchemy's connections while the body runs, if its driver tells the socket.
+
+    Parameters
+    ----------
+    engine, connection : sqlalchemy.Engine, sqlalchemy.Connection
+    place, timeout, kind
+        See :func:`cut_when_silent`.
+    """
+    plain = connection.connection.driver_connection
+    descriptor = _descriptor(plain)
+    if descriptor is None:
+        yield
+        return
+    keep_alive(descriptor)
+    if "read_timeout" in first_limits(engine.url, timeout):
+        plain._read_timeout = None  # statements may take their time from now on, while the server answers
+    seconds = patience(timeout)
+    try:
+        with cut_when_silent(
+            descriptor, lambda: _ends_within(partial(_ask, engine, seconds), seconds), place, timeout, kind
+        ):
+            yield
+    finally:
+        # PyMySQL would still look for rows on a connection that is closed, when it forgets their result, and complain.
+        if getattr(plain, "_sock", plain) is None and plain._result is not None:
+            plain._result.unbuffered_active = False
+
+
+def first_limits(url: Any, timeout: float) -> dict[str, int]:
+    """Return arguments that end the wait for a server that says nothing at first, but those that the URL has itself.
+
+    Parameters
+    ----------
+    url : sqlalchemy.URL
+    timeout : float
+        Seconds to wait for others.
+    """
+    names = _LIMITS.get(url.get_driver_name(), ())
+    return {name: round(patience(timeout)) for name in names if name not in url.query}
+
+
+def _descriptor(plain: Any) -> int | None:
+    """Return the socket of a connection, None if its driver does not tell."""
+    tells = getattr(plain, "fileno", None) or getattr(getattr(plain, "_sock", None), "fileno", None)
+    return tells() if tells is not None else None
+
+
+def _ask(engine: Any, seconds: float) -> None:
+    """Open another connection; one that nobody waits for any more ends by itself, where the driver knows how."""
+    given, words = engine.dialect.create_connect_args(engine.url)
+    limits = dict.fromkeys(_LIMITS.get(engine.dialect.driver, ()), 2 * round(seconds))
+    engine.dialect.connect(*given, **{**words, **limits}).close()
+
+
+def _ends_within(work: Callable[[], object], seconds: float) -> bool:
+    """Whether something ends in time; with an error, too, as a refusal is an answer."""
+    ended = threading.Event()
+
+    def run() -> None:
+        with suppress(Exception):
+            work()
+        ended.set()
+
+    threading.Thread(target=run, name="database-question", daemon=True).start()
+    return ended.wait(seconds)
 
 
 @dataclass(frozen=True)
