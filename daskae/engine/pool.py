@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -28,6 +29,7 @@ from daskae.monitor.processes import is_stopped
 _IDLE_THREADS = frozenset({"jemalloc_bg_thd", "polars-ooc-clea"})
 """What the libraries start when they are imported, and a fork can do without."""
 _PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 1.0
 _END_SECONDS = 5.0
 """How long processes without a task may take to end."""
 
@@ -50,7 +52,7 @@ class WorkerPool:
             count,
             multiprocessing.get_context(method),
             initializer=_begin,
-            initargs=(os.getpid() if self._forked else None,),
+            initargs=(os.getpid(), self._forked),
         )
         if self._forked:
             self.submit(_nothing)
@@ -128,8 +130,8 @@ def may_fork() -> bool:
     return all(name in _IDLE_THREADS for path, name in names.items() if not path.endswith(f"/{ours}"))
 
 
-def _begin(parent: int | None) -> None:
-    """Prepare a worker: it computes on one core, leaves interrupts to the driver, and does not outlive its parent."""
+def _begin(driver: int, forked: bool) -> None:
+    """Prepare a worker: it computes on one core, leaves interrupts to the driver, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.update({name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ})
@@ -138,8 +140,22 @@ def _begin(parent: int | None) -> None:
     pa.set_cpu_count(1)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if parent is not None and os.getppid() != parent:
+        if forked and os.getppid() != driver:
             os._exit(1)  # it was gone before that
+    if not forked:  # the parent is the fork server, which lives as long as its forks
+        threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+
+
+def _end_with(driver: int) -> None:
+    """Wait for the end of another process, then end this one."""
+    try:
+        select.select([os.pidfd_open(driver)], [], [])
+    except (OSError, AttributeError):  # it is gone, or the system has no such thing
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(driver, 0)
+                time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def _nothing() -> None:
