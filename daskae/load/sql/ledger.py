@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from daskae.errors import LoadError
 from daskae.load.base import Load
@@ -19,6 +20,8 @@ from daskae.load.sql.dialect import Dialect, Session
 
 _TOTALS = ("inserted", "updated", "unchanged", "deleted", "flagged", "rejected", "duplicates")
 _TEXTS = ("tables", "changes", "totals")
+_LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+"""Totals of some thousand columns are longer than the TEXT of these two."""
 LEDGER = "_daskae_loads"
 
 
@@ -45,7 +48,7 @@ def ledger_table(dialect: Dialect, schema: str | None) -> sa.Table:
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("started_at", sa.Text),
         sa.Column("changes", sa.Text),
-        sa.Column("totals", sa.Text),
+        sa.Column("totals", _LONG_TEXT),
         *(sa.Column(f"rows_{name}", sa.BigInteger) for name in _TOTALS),
         schema=schema,
         quote=True,
