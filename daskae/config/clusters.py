@@ -100,8 +100,8 @@ class ClusterSettings(Section):
     processes_below: Bytes = 1 << 31
     """Inputs smaller than this, but no smaller than that, run in worker processes without a scheduler."""
     worker_ttl: str = "60s"
-    """Silence after which a worker is taken for lost, 5 s at least; Dask looks once in that time, so it may be twice as
-    long, and half a minute more where a nanny is silent, too."""
+    """Silence after which a worker is taken for lost, 5 s at least. A scheduler that the run starts looks ten times in
+    it; one elsewhere looks once, so it may be twice as long. Where a nanny is silent, too, it is half a minute more."""
     start_timeout: str = "120s"
     """How long to wait for the scheduler, and for the first worker."""
     retries: int = Field(3, ge=0)

@@ -52,6 +52,7 @@ def connect(
         return Connected(client, max(1, sum(client.nthreads().values())))
     started = _start(target, settings, workers, memory_limit, needs, emit)
     stack.callback(started.cluster.close)
+    started.look_often()
     client = stack.enter_context(distributed.Client(started.cluster, timeout=settings.start_timeout))
     slots = started.workers
     if settings.adaptive is not None:

@@ -8,6 +8,15 @@ THREAD_VARIABLES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "ARROW_NUM_THREADS"
 """Set to 1 for workers: a process runs one task on one core."""
 
 
+_LOOKS = 10
+"""How often a scheduler looks for silent workers in the time that a worker may be silent."""
+
+
+def _begin_anew(looks: Any) -> None:
+    looks.stop()
+    looks.start()
+
+
 @dataclass(frozen=True)
 class Started:
     """A cluster that this process has started and will end."""
@@ -17,6 +26,17 @@ class Started:
     """Worker processes it is to have."""
     scale: Callable[[int], None] | None = None
     """Bring the cluster to so many workers; None where something else sees to that."""
+
+    def look_often(self) -> None:
+        """Let a scheduler of this process look for silent workers often.
+
+        It would look once in the time that a worker may be silent, so one could be missed for twice that.
+        """
+        scheduler = getattr(self.cluster, "scheduler", None)
+        looks = getattr(scheduler, "periodic_callbacks", {}).get("worker-ttl")
+        if looks is not None:
+            looks.callback_time /= _LOOKS
+            self.cluster.loop.add_callback(_begin_anew, looks)
 
     def adapt(self, minimum: int, maximum: int) -> None:
         """Let the cluster have as many workers as there is work for."""

@@ -61,6 +61,15 @@ def test_memory_of_a_task_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert task_memory("tcp://somewhere:1", settings, 2, None) is None
 
 
+@pytest.mark.dask
+def test_silent_workers_are_looked_for_often() -> None:
+    with DaskEngine(LOCAL, ClusterSettings(worker_ttl="20s"), 1) as engine:
+        looks = engine._client.cluster.scheduler.periodic_callbacks["worker-ttl"]
+        assert looks.callback_time == 2000
+        until(looks.is_running, "the looks")
+        assert sum(outcome.value for outcome in engine.run(abs, [-1, -2])) == 3
+
+
 def slow(item: int) -> int:
     """A task that lasts long enough to be killed."""
     time.sleep(0.2)
