@@ -124,7 +124,7 @@ def watched(
             yield
     finally:
         # PyMySQL would still look for rows on a connection that is closed, when it forgets their result, and complain.
-        if getattr(plain, "_sock", plain) is None and plain._result is not None:
+        if getattr(plain, "_sock", plain) is None and getattr(plain, "_result", None) is not None:
             plain._result.unbuffered_active = False
 
 
@@ -144,7 +144,10 @@ def first_limits(url: Any, timeout: float) -> dict[str, int]:
 def _descriptor(plain: Any) -> int | None:
     """Return the socket of a connection, None if its driver does not tell."""
     tells = getattr(plain, "fileno", None) or getattr(getattr(plain, "_sock", None), "fileno", None)
-    return tells() if tells is not None else None
+    try:
+        return None if tells is None else int(tells())
+    except (OSError, ValueError):  # a file of its own on top of the socket
+        return None
 
 
 def _ask(engine: Any, seconds: float) -> None:

@@ -19,8 +19,7 @@ from cyclopts import App, Parameter
 
 from daskae import __version__
 from daskae.allocators import keep_what_is_loaded, start_without_collections, tune_allocators
-from daskae.errors import DaskaeError
-from jobs.frame import call, ended, style
+from jobs.frame import GO_ON, call, ended, say, style
 
 if TYPE_CHECKING:
     from daskae.aggregate.aggregation import Metric
@@ -133,7 +132,7 @@ def main(
         }  # fmt: skip
         flags = {name: value for name, value in given.items() if value is not None}
         output, own = _Output(json, quiet, verbose, dry_run), _Own(metrics, rules, steps, checks)
-        return ended(lambda: _start(flags, config, output, own), verbose, json)
+        return ended(lambda: _start(flags, config, output, own), verbose, json, GO_ON)
 
     return call(app, argv)
 
@@ -165,15 +164,7 @@ class _Output:
 
     def text(self, text: str) -> None:
         """Print to stdout; what a run has done stands where that fails, but it must not seem that nothing was said."""
-        try:
-            print(text, flush=True)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise DaskaeError(
-                "the output cannot be written to stdout", got=error.strerror or str(error),
-                hint="a run that was made is whole: its folder holds manifest and report",
-            ) from error  # fmt: skip
+        say(text, "a run that was made is whole: its folder holds manifest and report")
 
 
 def _start(flags: dict[str, Any], config: Path | None, output: _Output, own: _Own) -> int:

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 from daskae.errors import DaskaeError
 
 GO_ON = "finished parts are kept, run the same command again to go on"
+"""What is said of commands that keep what they have done, after "interrupted"."""
 
 
 def call(app: App, argv: Sequence[str] | None) -> int:
@@ -30,22 +31,40 @@ def call(app: App, argv: Sequence[str] | None) -> int:
     int
         The exit code: 2 where the arguments cannot be understood, which has been told then; 0 for help.
     """
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         result = app(
             list(sys.argv[1:] if argv is None else argv),
             exit_on_error=False, print_error=True, result_action="return_value",
         )  # fmt: skip
+        sys.stdout.flush()
     except CycloptsError:
         return 2
+    except BrokenPipeError:  # in the middle of the help
+        _leave_stdout()
+        return 0
     return result if isinstance(result, int) else 0
 
 
-def say(text: str) -> None:
-    """Print to stdout, whether or not its reader is still there."""
+def say(text: str, hint: str = "") -> None:
+    """Print to stdout, whether or not its reader is still there.
+
+    Raises
+    ------
+    DaskaeError
+        If it cannot be written for another reason.
+    """
     try:
         print(text, flush=True)
     except BrokenPipeError:
         _leave_stdout()
+    except OSError as error:
+        _leave_stdout()
+        got = error.strerror or str(error)
+        raise DaskaeError("the output cannot be written to stdout", got=got, hint=hint) from error
 
 
 def style() -> dict[str, Any]:
@@ -55,19 +74,22 @@ def style() -> dict[str, Any]:
 
 
 def _leave_stdout() -> None:
-    """Write nothing more to a reader that has gone; what was asked for is done."""
+    """Write nothing more to a reader that has gone, or a disk that is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def ended(work: Callable[[], int], verbose: int = 0, as_json: bool = False, after_a_break: str = GO_ON) -> int:
+def ended(
+    work: Callable[[], int], verbose: int | None = None, as_json: bool = False,
+    after_a_break: str = "run the same command again",
+) -> int:  # fmt: skip
     """Do the work of a command, and turn every ending into an exit code and a plain text on stderr.
 
     Parameters
     ----------
     work : callable
         Returns an exit code.
-    verbose : int
-        From 2 on, tracebacks are shown.
+    verbose : int or None
+        From 2 on, tracebacks are shown. None for a command that cannot be asked for them, which shows those of faults.
     as_json : bool
         Whether the summary of a run that failed goes to stdout as a JSON document.
     after_a_break : str
@@ -81,7 +103,7 @@ def ended(work: Callable[[], int], verbose: int = 0, as_json: bool = False, afte
         if as_json and error.summary is not None:
             with suppress(OSError):  # the error itself is yet to be told
                 print(json.dumps(error.summary.to_json(), indent=2, default=str), flush=True)  # type: ignore[attr-defined]
-        print(describe_failure(error, verbose), file=sys.stderr)
+        print(describe_failure(error, verbose or 0), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         _leave_stdout()
@@ -90,5 +112,5 @@ def ended(work: Callable[[], int], verbose: int = 0, as_json: bool = False, afte
         print(f"\ninterrupted; {after_a_break}", file=sys.stderr)
         return 143 if type(error).__name__ == "Terminated" else 130
     except Exception as error:
-        print(describe_failure(error, verbose), file=sys.stderr)
+        print(describe_failure(error, 2 if verbose is None else verbose), file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 
 from daskae import __version__
 from daskae.allocators import tune_allocators
-from jobs.frame import call, ended, style
+from jobs.frame import GO_ON, call, ended, style
 
 if TYPE_CHECKING:
     from daskae.config import Settings
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "input": {name: value for name, value in dialect.items() if value is not None} or None,
         }  # fmt: skip
         flags = {name: value for name, value in given.items() if value is not None}
-        return ended(lambda: _write(flags, config, out, json, quiet), verbose)
+        return ended(lambda: _write(flags, config, out, json, quiet), verbose, after_a_break=GO_ON)
 
     return call(app, argv)
 

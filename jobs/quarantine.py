@@ -21,7 +21,7 @@ from cyclopts import App, Parameter
 from daskae import __version__
 from daskae.allocators import tune_allocators
 from daskae.errors import SettingsError
-from jobs.frame import call, ended, style
+from jobs.frame import GO_ON, call, ended, style
 
 if TYPE_CHECKING:
     from daskae.config import Settings
@@ -175,7 +175,7 @@ def _replay_command(own_code: dict[str, Any]) -> Callable[..., int]:
         given["memory_limit"] = memory_limit
         flags = {name: value for name, value in given.items() if value is not None}
         wanted = _Wanted(_work(work_dir), run, no_run, json, quiet, own_code)
-        return ended(lambda: _replay(file, flags, wanted), verbose, json)
+        return ended(lambda: _replay(file, flags, wanted), verbose, json, GO_ON)
 
     return replay
 

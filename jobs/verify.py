@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         to
             Target, as the job has it.
         config
-            Settings of the job in TOML: load.metadata and load.timeout_seconds matter.
+            Settings of the job in TOML: load.timeout_seconds matters.
         json
             Print one JSON document.
         verbose
@@ -74,10 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _verify(flags: dict[str, Any], config: Path | None, as_json: bool) -> int:
     from daskae.config import load_settings
     from daskae.load.verifying import verified_document, verify_target
-    from daskae.run.publish import metadata_columns
 
     settings = load_settings(flags, config)
-    found = verify_target(settings.to, metadata_columns(settings).load_id, settings.load.timeout_seconds)
+    found = verify_target(settings.to, settings.load.timeout_seconds)
     say(json.dumps(verified_document(found), indent=2) if as_json else _text(found))
     return GateError.exit_code if found.differences else 0
 
@@ -96,7 +95,8 @@ def _text(found: "Verified") -> str:
         lines.append(f"... and {format_count(len(found.differences) - _MOST_SHOWN)} more; --json has them all")
     count = len(found.differences)
     end = f"{format_count(count)} of {format_count(len(found.comparisons))} comparisons differ"
-    return "\n".join([*lines, end if count else "all as it was loaded"])
+    same = "what was compared is as it was loaded" if found.left_out else "all as it was loaded"
+    return "\n".join([*lines, end if count else same])
 
 
 def _compared(found: Sequence["Comparison"]) -> str:

@@ -96,7 +96,7 @@ L5: dict[str, set[str]] = {
         "run.job",
     },
     "jobs.purge": {"jobs.frame", "__init__", "errors", "masking", "units", "config", "run"},
-    "jobs.verify": {"jobs.frame", "__init__", "errors", "units", "config", "load", "run"},
+    "jobs.verify": {"jobs.frame", "__init__", "errors", "units", "config", "load"},
     "jobs.import_rules": {"jobs.frame", "errors", "config", "interop"},
     "jobs.profile_input": {
         "jobs.frame",

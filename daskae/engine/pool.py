@@ -149,7 +149,9 @@ def _begin(driver: int, forked: bool) -> None:
 def _end_with(driver: int) -> None:
     """Wait for the end of another process, then end this one."""
     try:
-        select.select([os.pidfd_open(driver)], [], [])
+        end = select.poll()
+        end.register(os.pidfd_open(driver), select.POLLIN)
+        end.poll()
     except (OSError, AttributeError):  # it is gone, or the system has no such thing
         with contextlib.suppress(ProcessLookupError):
             while True:

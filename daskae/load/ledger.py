@@ -23,7 +23,7 @@ A database also keeps an entry of each load that ``failed``, with the reason. Th
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -33,6 +33,7 @@ from daskae.load.base import Changes, ColumnTotal, Load, Receipt, Rejected, Stra
 from daskae.masking import HIDDEN, name_pattern
 
 _BY_KEY = ("upsert", "merge")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 Status = Literal["published", "replaced", "failed"]
 
@@ -58,15 +59,16 @@ class Entry:
     """Rows inserted, updated and so on, by table; see :class:`daskae.load.base.Changes`."""
 
     totals: dict[str, dict[str, ColumnTotal]] = field(default_factory=dict)
-    """By table and column, of the rows that a replace or an append brought; see :class:`~daskae.load.base.TableParts`.
-    """
+    """By table and column, while the entry is published, of the rows that a replace or an append brought, if all of
+    them went in; see :class:`~daskae.load.base.TableParts`."""
+    mark: str = "_load_id"
+    """Column that holds the load's id; empty where the settings left it out."""
+    purged: tuple[str, ...] = ()
+    """Tables that customers were taken out of."""
 
-    def column_totals(self, table: str) -> dict[str, ColumnTotal]:
-        """Return the totals of the rows that carry the load's id; none where rows of the batch were left out."""
-        counts = self.changes.get(table, {})
-        if counts.get("rejected") or counts.get("duplicates"):
-            return {}
-        return {name: (values, total) for name, (values, total) in self.totals.get(table, {}).items()}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "purged", tuple(self.purged))
+        _require_shape(self)
 
     def rows(self) -> dict[str, int]:
         """Count the rows of the load by table; old entries know only those that carried its id."""
@@ -99,12 +101,60 @@ class Entry:
         """
         try:
             return cls(**json.loads(line))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise LoadError(
                 "the ledger of the target is damaged",
                 got=f"{line[:100]} ({error})",
                 hint="restore the target from a copy, or choose another",
             ) from error
+
+
+def _require_shape(entry: Entry) -> None:
+    """Refuse what somebody else has put into an entry.
+
+    Raises
+    ------
+    ValueError
+    """
+    counts = [entry.tables, *entry.changes.values()]
+    fits = all(isinstance(count, int) for table in counts for count in table.values())
+    for total in (total for table in entry.totals.values() for total in table.values()):
+        values, text = total
+        fits = fits and isinstance(values, int) and (text is None or _NUMBER.fullmatch(text) is not None)
+    if not fits:
+        raise ValueError("a count is not a number")
+
+
+def completed(entry: Entry, written: Mapping[str, Container[str]]) -> Entry:
+    """Return the entry of a load, once it is known what became of it, with totals of what can be compared by them.
+
+    Parameters
+    ----------
+    entry : Entry
+    written : mapping
+        By table, the columns that were written.
+    """
+    totals = {
+        table: {name: total for name, total in found.items() if name in written[table]}
+        for table, found in entry.totals.items()
+        if not any(entry.changes.get(table, {}).get(name) for name in ("rejected", "duplicates"))
+    }
+    return replace(entry, totals=totals)
+
+
+def after_purge(entries: Sequence[Entry], names: Sequence[str], tables: Collection[str]) -> list[Entry]:
+    """Return entries that say nothing of some customers any more, who were taken out of some tables.
+
+    A total of all rows beside the sum of those that are left would give away what they had.
+    """
+    return [
+        replace(
+            entry,
+            totals={table: found for table, found in entry.totals.items() if table not in tables},
+            purged=tuple(sorted({*entry.purged, *(entry.tables.keys() & tables)})),
+        )
+        for entry in without_names(entries, names)
+    ]
 
 
 def without_names(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
@@ -147,7 +197,9 @@ def known_rows(entries: Sequence[Entry], table: str) -> int | None:
                 rows = entry.tables[table]
             elif entry.strategy == "append" and rows is not None and entry.status == "published":
                 rows += entry.tables[table]
-            elif entry.strategy in _BY_KEY:
+            else:  # by its keys, or rows of which some may be gone
+                rows = None
+            if table in entry.purged:
                 rows = None
     return rows
 
@@ -168,7 +220,8 @@ def add_entry(entries: Sequence[Entry], load: Load) -> list[Entry]:
 
     def wipe(entry: Entry) -> Entry:
         said = [entry.message] if entry.message else []
-        return replace(entry, status="replaced", message="; ".join([*said, f"replaced by sequence {sequence}"]))
+        message = "; ".join([*said, f"replaced by sequence {sequence}"])
+        return replace(entry, status="replaced", message=message, totals={})
 
     kept = [wipe(entry) if wiped(entry) else entry for entry in entries]
     new = Entry(
@@ -183,6 +236,7 @@ def add_entry(entries: Sequence[Entry], load: Load) -> list[Entry]:
         published_at=iso_text(datetime.now(UTC)),
         message="",
         totals={parts.name: dict(parts.totals) for parts in load.tables if load.strategy not in _BY_KEY},
+        mark=load.metadata.load_id or "",
     )
     return [*kept, new]
 

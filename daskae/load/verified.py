@@ -53,13 +53,8 @@ class Verified:
 class CanVerify(Protocol):
     """A sink that can look at what it holds."""
 
-    def verify(self, mark: str | None) -> Verified:
+    def verify(self) -> Verified:
         """Compare all that is there with what was noted when it was loaded.
-
-        Parameters
-        ----------
-        mark : str or None
-            Name of the metadata column that holds the id of the load; None where the settings leave it out.
 
         Raises
         ------
@@ -84,63 +79,69 @@ class Question:
     """What is to be measured of a table."""
 
     table: str
+    mark: str
+    """Column with the id of the load; empty to measure all rows."""
     load_id: str
-    """Rows of this load only; all rows for an empty text."""
     columns: Mapping[str, bool]
     """By name, whether it is added up."""
 
 
-Measure = Callable[[Question], Measured | None]
-"""Looks at a table: None where there is none, or no column that tells the loads apart though one is asked for."""
+Measure = Callable[[Question], Measured | str]
+"""Looks at a table; a text where the table or the column with the id is not there."""
 
 
 def compare_loads(
-    entries: Sequence[Entry], mark: str | None, measure: Measure, broken: Collection[str] = ()
+    entries: Sequence[Entry], measure: Measure, broken: Collection[str] = ()
 ) -> Iterator[Comparison | str]:  # fmt: skip
     """Compare every published load with its rows, except in broken tables; a text says what cannot be compared."""
     published = [entry for entry in entries if entry.status == "published"]
     for entry in published:
         later = rewritten_since(entries, entry)
-        for table in entry.tables:
-            if table not in broken:
-                if table in later:
-                    yield f"{table}, load {entry.load_id[:8]}: rows of it carry the id of a later load"
-                else:
-                    yield from _compare_load(entries, entry, table, mark, measure)
+        for table in (name for name in entry.tables if name not in broken):
+            if table in later:
+                yield _left_out(table, entry, "rows of it carry the id of a later load")
+            elif table in entry.purged:
+                yield _left_out(table, entry, "customers were taken out of it")
+            else:
+                yield from _compare_load(entries, entry, table, measure)
     for table in dict.fromkeys(name for entry in published for name in entry.tables):
         rows = known_rows(entries, table)
         if rows is not None and table not in broken:
-            found = measure(Question(table, "", {}))
-            yield Comparison(table, "rows of all loads", str(rows), _rows(found))
+            yield Comparison(table, "rows of all loads", str(rows), _rows(measure(Question(table, "", "", {}))))
 
 
 def _compare_load(
-    entries: Sequence[Entry], entry: Entry, table: str, mark: str | None, measure: Measure
+    entries: Sequence[Entry], entry: Entry, table: str, measure: Measure
 ) -> Iterator[Comparison | str]:  # fmt: skip
-    loaded = entry.column_totals(table)
-    alone = known_rows(entries, table) == entry.tables[table]
-    if mark is None and not alone:
-        yield f"{table}, load {entry.load_id[:8]}: no column tells its rows from others"
+    loaded = entry.totals.get(table, {})
+    if not entry.mark and known_rows(entries, table) != entry.tables[table]:
+        yield _left_out(table, entry, "no column tells its rows from others")
         return
     columns = {name: total is not None for name, (_, total) in loaded.items()}
-    found = measure(Question(table, "" if mark is None else entry.load_id, columns))
+    found = measure(Question(table, entry.mark, entry.load_id, columns))
     yield Comparison(table, "rows", str(entry.tables[table]), _rows(found), entry.load_id)
-    if found is None:
+    if isinstance(found, str):
         return
+    if not loaded:
+        yield _left_out(table, entry, "its columns: only of a replace or an append that left no row out they are noted")
     for name, (values, total) in loaded.items():
         if name not in found.totals:
-            yield f"{table}, load {entry.load_id[:8]}: column {name} is not in the table"
+            yield Comparison(table, f"column {name}", "there", "no such column", entry.load_id)
             continue
         now, its_sum = found.totals[name]
         yield Comparison(table, f"values of {name}", str(values), str(now), entry.load_id)
         if total is not None and its_sum is None:
-            yield f"{table}, load {entry.load_id[:8]}: {name} cannot be added up exactly"
+            yield _left_out(table, entry, f"the sum of {name}: the database does not add up exactly")
         elif total is not None and its_sum is not None:
             yield Comparison(table, f"sum of {name}", _plain(total), _plain(its_sum), entry.load_id)
 
 
-def _rows(found: Measured | None) -> str:
-    return "no table with them" if found is None else str(found.rows)
+def _rows(found: Measured | str) -> str:
+    return found if isinstance(found, str) else str(found.rows)
+
+
+def _left_out(table: str, entry: Entry, why: str) -> str:
+    return f"{table}, load {entry.load_id[:8]}: {why}"
 
 
 def _plain(number: str) -> str:

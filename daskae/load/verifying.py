@@ -8,15 +8,13 @@ from daskae.load.targets import open_sink
 from daskae.load.verified import CanVerify, Verified
 
 
-def verify_target(url: str, mark: str | None = "_load_id", timeout: float = 30.0) -> Verified:
+def verify_target(url: str, timeout: float = 30.0) -> Verified:
     """Compare a target with what was noted when it was loaded; nothing is written.
 
     Parameters
     ----------
     url : str
         As it is given to ``--to``.
-    mark : str or None, default "_load_id"
-        Name of the column that holds the id of the load; None where the settings leave it out.
     timeout : float, default 30
         Seconds to wait for others who hold the target.
 
@@ -27,7 +25,7 @@ def verify_target(url: str, mark: str | None = "_load_id", timeout: float = 30.0
     sink = open_sink(url, timeout)
     if not isinstance(sink, CanVerify):
         raise SettingsError("this target cannot be verified", "--to", mask_secrets(url))
-    return sink.verify(mark)
+    return sink.verify()
 
 
 def verified_document(found: Verified) -> dict[str, Any]:

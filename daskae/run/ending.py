@@ -12,7 +12,8 @@ def describe_failure(error: BaseException, verbose: int) -> str:
         text = f"error: {error}"
     else:
         text = f"error: {type(error).__name__}: {error}"
-        text += "\n  next:    this is a fault in daskae; run again with -vv and report it"
+        how = "report it with what follows" if verbose >= 2 else "run again with -vv and report it"
+        text += f"\n  next:    this is a fault in daskae; {how}"
     summary = getattr(error, "summary", None)
     if summary is not None:
         text += f"\n  run:     {summary.run_dir}"

@@ -13,6 +13,7 @@ from daskae.load.audits import LoadCheck
 from daskae.load.base import Load, LoadOptions, Receipt, Sink, TableParts
 from daskae.load.shape import Drift, Metadata
 from daskae.load.targets import open_sink
+from daskae.load.totals import column_totals
 from daskae.run.context import RunContext
 from daskae.run.gate import Outcome
 from daskae.run.plan import Plan
@@ -68,6 +69,7 @@ def _publish_in_turn(sink: Sink, load: Load, turn: Turn, plan: Plan, context: Ru
     with publishing(turn):
         require_whole_outputs(context)
         require_same_inputs(plan)
+        load = replace(load, tables=tuple(replace(part, totals=column_totals(part)) for part in load.tables))
         crash_point("publish.before")
         receipt = sink.publish(load)
         context.is_loaded = True

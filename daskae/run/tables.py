@@ -12,7 +12,6 @@ import pyarrow as pa
 from daskae.aggregate.cohort import cohort_schema, cohort_table, rows_to_table
 from daskae.aggregate.customer import customer_schema
 from daskae.load.base import TableParts
-from daskae.load.totals import column_totals
 from daskae.run.gate import Outcome
 from daskae.stages.spec import Spec
 from daskae.summary import RuleOutcome
@@ -60,7 +59,7 @@ def finished_tables(spec: Spec, outcome: Outcome, folder: Path) -> tuple[TablePa
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, data.schema) as writer:
             writer.write_table(data)
         parts.append(replace(table, files=(path,), rows=data.num_rows))
-    return tuple(replace(part, totals=column_totals(part)) for part in parts)
+    return tuple(parts)
 
 
 def key_figures(outcome: Outcome) -> dict[str, tuple[Decimal | None, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daskae.engine.job_keys import KeyFolder, sweep_keys
+from tests.fault_log import strike
 from tests.support import ROOT, run
 
 # Makes keys, says where, and waits.
@@ -66,7 +67,7 @@ def test_keys_of_a_run_that_lives_stay_and_those_of_a_dead_one_go(tmp_path: Path
     with process:
         own = KeyFolder(tmp_path)
         assert (theirs / "key.pem").read_text() == "secret"
-        process.send_signal(signal.SIGSTOP)
+        strike(process.pid, signal.SIGSTOP, "while another run sweeps", "driver (slurm)")
         sweep_keys(tmp_path)
         assert (theirs / "key.pem").exists(), "its owner is stopped, not dead"
         process.kill()

@@ -16,7 +16,7 @@ SEED = 20_240_229
 # Points of other targets and commands, which have their own tests.
 ELSEWHERE = (
     "remote.", "corrections.", "staged", "staging", "deleted", "updated", "uncommitted", "committed",
-    "purge", "sqlite.",
+    "purge", "sqlite.", "verifying.",
 )  # fmt: skip
 
 

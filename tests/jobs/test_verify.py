@@ -67,7 +67,15 @@ def test_metadata_columns_of_the_settings(here: Path) -> None:
     config = write_settings(here / "shop.toml", load={"metadata": {"_load_id": "batch"}})
     load("sqlite:///metrics.db", "--config", str(config))
     assert verify("--to", "sqlite:///metrics.db", "--config", str(config))[0] == 0
-    assert verify("--to", "sqlite:///metrics.db")[0] == 4
+    assert verify("--to", "sqlite:///metrics.db")[0] == 0
+
+
+def test_what_is_not_compared_is_said(here: Path) -> None:
+    load("sqlite:///metrics.db", "--strategy", "upsert")
+    code, text, _ = verify("--to", "sqlite:///metrics.db")
+    assert code == 0
+    assert "  not compared: customer_metrics, load " in text
+    assert text.splitlines()[-1] == "what was compared is as it was loaded"
 
 
 def test_personal_keys_are_not_shown(here: Path) -> None:

@@ -326,7 +326,7 @@ def test_a_damaged_ledger_is_named(sink: Sink, out: Path, tmp_path: Path) -> Non
     load = build_load(tmp_path, A, shop("north"))
     sink.publish(load)
     (out / ".daskae/current/ledger.jsonl").write_text("rubbish\n")
-    with pytest.raises(LoadError, match="ledger of the target is not as it was written"):
+    with pytest.raises(LoadError, match="ledger of the target is gone, or not as it was written"):
         sink.preflight(load)
     (out / ".daskae/current/contents.json").unlink()
     with pytest.raises(LoadError, match=r"ledger of the target is damaged(.|\n)*rubbish"):

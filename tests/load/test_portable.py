@@ -100,7 +100,8 @@ def test_the_ledger_lets_one_of_two_commit(portable: Database, tmp_path: Path) -
     portable.sink().publish(build_load(tmp_path, A, shop("north"), "append"))
     portable.run("CREATE TRIGGER other AFTER INSERT ON customer_metrics WHEN new.shop = 'south' BEGIN"
         " INSERT OR IGNORE INTO _daskae_loads SELECT 2, 'x', run_id, strategy, status, tables, source_rows, loaded_at,"
-        " published_at, message, started_at, changes, totals, 0, 0, 0, 0, 0, 0, 0 FROM _daskae_loads; END")  # fmt: skip
+        " published_at, message, started_at, changes, totals, mark, purged, 0, 0, 0, 0, 0, 0, 0 FROM _daskae_loads;"
+        " END")  # fmt: skip
     with pytest.raises(LoadError, match=r"a rule of the database refuses(.|\n)*if another run published meanwhile"):
         portable.sink().publish(build_load(tmp_path, B, shop("south"), "append"))
     assert {row["shop"] for row in portable.rows("customer_metrics")} == {"north"}

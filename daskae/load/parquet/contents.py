@@ -1,6 +1,7 @@
 """What a target of files holds, by size and checksum of each file: noted with a load, compared when it is verified."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,6 @@ def verify_files(
     noted: Files | None,
     tables: Mapping[str, Older],
     measure_file: Callable[[str, str], FileSum],
-    mark: str | None,
 ) -> Verified:
     """Compare files with their checksums and rows with the ledger.
 
@@ -82,15 +82,13 @@ def verify_files(
         The files that are there, by table.
     measure_file : callable
         Takes table and name of a file, returns its size and checksum.
-    mark : str or None
-        Metadata column with the id of the load.
     """
     files = [] if noted is None else list(_compare_files(noted, tables, measure_file))
     unnoted = ["files: nobody has noted their checksums"] if noted is None else []
-    crash_point("verify.compared")
+    crash_point("verifying.compared")
     broken = {item.table for item in files if not item.is_same}
     # What is in a file that is another one is not looked at: reading it may end this process.
-    found = list(compare_loads(entries, mark, lambda question: _measure(tables, mark, question), broken))
+    found = list(compare_loads(entries, partial(_measure, tables), broken))
     return Verified(
         target,
         sum(entry.status == "published" for entry in entries),
@@ -119,18 +117,20 @@ def _text(size: int, checksum: str) -> str:
     return f"{size} bytes, {checksum}"
 
 
-def _measure(tables: Mapping[str, Older], mark: str | None, question: Question) -> Measured | None:
+def _measure(tables: Mapping[str, Older], question: Question) -> Measured | str:
     older = tables.get(question.table)
     if older is None:
-        return None
-    wanted = [*question.columns, *([mark] if question.load_id and mark else [])]
+        return "no such table"
+    if question.mark and not any(question.mark in older.schema(name).names for name in older.names):
+        return f"no column {question.mark}"
+    wanted = [*question.columns, *([question.mark] if question.mark else [])]
     rows, adder = 0, Adder(question.columns)
     for name in older.names:
         if not set(wanted) <= set(older.schema(name).names):
             continue  # no rows of this load
         table = older.read(name, wanted)
-        if question.load_id:
-            table = table.filter(pc.equal(table[mark], question.load_id))
+        if question.mark:
+            table = table.filter(pc.equal(table[question.mark], question.load_id))
         rows += table.num_rows if wanted else older.rows(name)
         adder.add(table)
     return Measured(rows, adder.totals())

@@ -40,7 +40,7 @@ from daskae.hashing import digest_bytes, stream_checksum
 from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import mask_secrets
-from daskae.load.ledger import Entry, add_entry, find_held, iso_text, short_id, without_names
+from daskae.load.ledger import Entry, add_entry, after_purge, find_held, iso_text, short_id
 from daskae.load.parquet.batch import read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
 from daskae.load.parquet.contents import Files, FileSum, as_files, verify_files
@@ -63,12 +63,13 @@ class Manifest:
     loads: list[Entry] = field(default_factory=list)
     tables: dict[str, list[str]] = field(default_factory=dict)
     """File names by table."""
-    sums: Files = field(default_factory=dict)
-    """Size and checksum of each file, by table and name."""
+    sums: Files | None = field(default_factory=dict)
+    """Size and checksum of each file, by table and name; None where nobody has noted them."""
 
     def to_json(self) -> bytes:
         """Write the manifest as a JSON document with a checksum of itself."""
-        document = {"loads": [asdict(entry) for entry in self.loads], "tables": self.tables, "sums": self.sums}
+        document: dict[str, Any] = {"loads": [asdict(entry) for entry in self.loads], "tables": self.tables}
+        document |= {} if self.sums is None else {"sums": self.sums}
         return json.dumps({**document, _CHECKSUM: _checksum(document)}, indent=1).encode()
 
     @classmethod
@@ -81,9 +82,11 @@ class Manifest:
             When it is not as it was written.
         """
         document = json.loads(text)
-        if document.pop(_CHECKSUM, None) != _checksum(document):
+        noted = document.pop(_CHECKSUM, None)
+        if noted != _checksum(document) and (noted is not None or "sums" in document):
             raise ValueError("its checksum is another one")
-        return cls([Entry(**entry) for entry in document["loads"]], document["tables"], as_files(document["sums"]))
+        sums = as_files(document["sums"]) if "sums" in document else None  # of an earlier version
+        return cls([Entry(**entry) for entry in document["loads"]], document["tables"], sums)
 
 
 Sums = dict[tuple[str, str], FileSum]
@@ -92,12 +95,13 @@ Sums = dict[tuple[str, str], FileSum]
 
 def _manifest(before: Manifest, loads: list[Entry], names: Mapping[str, list[str]], sums: Sums) -> Manifest:
     """Describe the target with other files in some tables; of files that stay the checksums stay."""
-    tables = {**before.tables, **names}
+    tables, noted = {**before.tables, **names}, before.sums or {}
     known = {
-        name: {file: sums.get((name, file)) or before.sums[name][file] for file in files}
+        name: {file: found for file in files if (found := sums.get((name, file)) or noted.get(name, {}).get(file))}
         for name, files in tables.items()
     }
-    return Manifest(loads, tables, known)
+    complete = all(len(known[name]) == len(files) for name, files in tables.items())
+    return Manifest(loads, tables, known if complete else None)
 
 
 def _checksum(document: Any) -> str:
@@ -165,7 +169,7 @@ class RemoteParquetSink:
                 for name, files in found.items()
                 if files
             }
-            fresh = _manifest(manifest, without_names(manifest.loads, customers), names, sums)
+            fresh = _manifest(manifest, after_purge(manifest.loads, customers, names), names, sums)
             crash_point("remote.unpurged")
             self._files.pipe_file(self._path(MANIFEST), fresh.to_json())
             crash_point("remote.purged")
@@ -196,7 +200,7 @@ class RemoteParquetSink:
         receipt = self._receipt(entry, False, rejected, time.monotonic() - began)
         return replace(receipt, checks=tuple(verdicts))
 
-    def verify(self, mark: str | None) -> Verified:
+    def verify(self) -> Verified:
         """Compare files and manifest; see :class:`daskae.load.verified.CanVerify`."""
         with self._translated():
             manifest = self._read_manifest()
@@ -205,7 +209,7 @@ class RemoteParquetSink:
             self._files.invalidate_cache()
             tables = {name: self._older(self._list(name), name) for name in manifest.tables}
             try:
-                return verify_files(self._target, manifest.loads, manifest.sums, tables, self._measure, mark)
+                return verify_files(self._target, manifest.loads, manifest.sums, tables, self._measure)
             finally:
                 if self._read_manifest() != manifest:
                     raise TargetBusyError(
@@ -274,7 +278,7 @@ class RemoteParquetSink:
             return Manifest.from_json(self._files.cat_file(self._path(MANIFEST)))
         except FileNotFoundError:
             return Manifest()
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LoadError(
                 "the manifest of the target is damaged", f"{self._target}/{MANIFEST}", str(error)[:200],
                 hint="restore it from a copy, or choose another target",

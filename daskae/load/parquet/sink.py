@@ -39,7 +39,16 @@ from daskae.hashing import file_checksum
 from daskae.load.base import Load, Receipt, Rejected
 from daskae.load.checks import check_load
 from daskae.load.failures import translated
-from daskae.load.ledger import Entry, add_entry, find_held, iso_text, rewritten_since, short_id, without_names
+from daskae.load.ledger import (
+    Entry,
+    add_entry,
+    after_purge,
+    find_held,
+    iso_text,
+    rewritten_since,
+    short_id,
+    without_names,
+)
 from daskae.load.lock import publisher_lock
 from daskae.load.parquet.batch import Batch, read_batch
 from daskae.load.parquet.checking import Target, run_checks, try_checks
@@ -57,7 +66,7 @@ from daskae.load.parquet.snapshots import (
 from daskae.load.parquet.tables import Written, check_files, entry_of, first_file, write_table
 from daskae.load.parquet.writing import Put, encode
 from daskae.load.purged import Purged, nothing_loaded
-from daskae.load.verified import Verified
+from daskae.load.verified import Comparison, Verified
 
 
 class ParquetSink:
@@ -148,14 +157,14 @@ class ParquetSink:
                 crash_point("parquet.purged")
                 return Purged(count_rows(found), self._snapshots.forget(lambda older: _names(older, customers)))
 
-    def verify(self, mark: str | None) -> Verified:
+    def verify(self) -> Verified:
         """Compare the current snapshot with its ledger and checksums; see :class:`daskae.load.verified.CanVerify`."""
         with translated(self._target):
             current = self._snapshots.current()
             if current is None:
                 raise nothing_loaded(self._target)
             try:
-                return self._verify(current, mark)
+                return self._verify(current)
             except (LoadError, FileNotFoundError):
                 if current.is_dir():
                     raise
@@ -163,15 +172,18 @@ class ParquetSink:
                     "others have loaded while the target was looked at", self._target, hint="run the same command again"
                 ) from None
 
-    def _verify(self, current: Path, mark: str | None) -> Verified:
+    def _verify(self, current: Path) -> Verified:
         noted, names = read_contents(current), sorted(path.name for path in current.iterdir() if path.is_dir())
         self._snapshots.check_links(names)
+        links = [name for name in names if not (self._snapshots.root / name).is_symlink()]
+        gone = [Comparison(name, "link that readers open", "there", "no such link") for name in links]
         tables = {name: _older(current, name) for name in names}
 
         def measure(table: str, name: str) -> FileSum:
             return file_checksum(files_folder(current / table) / name)
 
-        return verify_files(self._target, _read_ledger(current), noted and noted[1], tables, measure, mark)
+        found = verify_files(self._target, _read_ledger(current), noted and noted[1], tables, measure)
+        return replace(found, comparisons=(*gone, *found.comparisons))
 
     def _leave_out(self, found: Mapping[str, Mapping[str, int]], customers: Sequence[str], current: Path) -> None:
         folder = self._snapshots.start("purge")
@@ -184,7 +196,7 @@ class ParquetSink:
                 place.mkdir(parents=True)
                 for kept in set(rewrite(older, files, customers, _put_into(place))) & set(older.names):
                     carry_over(source / kept, place / kept)
-            _write_ledger(folder, without_names(_read_ledger(current), customers))
+            _write_ledger(folder, after_purge(_read_ledger(current), customers, touched))
             _note_contents(folder, current)
             crash_point("parquet.unpurged")
         except BaseException:
@@ -283,9 +295,9 @@ def _read_ledger(current: Path | None) -> list[Entry]:
     if current is None:
         return []
     noted = read_contents(current)
-    if noted is not None and file_checksum(current / LEDGER) != noted[0]:
+    if not (current / LEDGER).exists() or (noted is not None and file_checksum(current / LEDGER) != noted[0]):
         raise LoadError(
-            "the ledger of the target is not as it was written",
+            "the ledger of the target is gone, or not as it was written",
             where=str(current / LEDGER),
             hint="restore the target from a copy, or choose another",
         )

@@ -19,7 +19,7 @@ from daskae.load.audits import Verdict
 from daskae.load.base import FLAG_COLUMNS, Changes, Load, Rejected, TableParts
 from daskae.load.checks import check_files_settings, check_options, wants_flags
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, row_error
-from daskae.load.ledger import Entry, short_id
+from daskae.load.ledger import Entry, completed, short_id
 from daskae.load.parquet.batch import Batch
 from daskae.load.parquet.checking import Target, checks_of
 from daskae.load.parquet.merging import Merge
@@ -100,7 +100,8 @@ def entry_of(entry: Entry, written: Mapping[str, Written], started_at: str, verd
     rows = {name: table.rows for name, table in written.items()}
     changes = {name: asdict(table.changes) for name, table in written.items()}
     message = "; ".join(verdict.said for verdict in verdicts if verdict.message)
-    return replace(entry, tables=rows, changes=changes, started_at=started_at, message=message)
+    entry = replace(entry, tables=rows, changes=changes, started_at=started_at, message=message)
+    return completed(entry, {name: totals.keys() for name, totals in entry.totals.items()})
 
 
 def check_files(load: Load) -> None:

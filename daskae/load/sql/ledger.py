@@ -19,7 +19,7 @@ from daskae.load.sql.ddl import add_column, create_table, run_statements
 from daskae.load.sql.dialect import Dialect, Session
 
 _TOTALS = ("inserted", "updated", "unchanged", "deleted", "flagged", "rejected", "duplicates")
-_TEXTS = ("tables", "changes", "totals")
+_TEXTS = ("tables", "changes", "totals", "purged")
 _LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 """Totals of some thousand columns are longer than the TEXT of these two."""
 LEDGER = "_daskae_loads"
@@ -29,9 +29,9 @@ def ledger_table(dialect: Dialect, schema: str | None) -> sa.Table:
     """Describe the ledger.
 
     ``tables`` is a JSON object of rows by table, ``changes`` one of counts by table, ``totals`` one of what columns add
-    up to; ``rows_...`` are sums of counts. A load has at most one row that is ``published``: an index holds that where
-    the database has such, and everywhere the primary key lets only one of two publishers that have read the same ledger
-    commit.
+    up to, ``purged`` a list of tables; ``rows_...`` are sums of counts. A load has at most one row that is
+    ``published``: an index holds that where the database has such, and everywhere the primary key lets only one of two
+    publishers that have read the same ledger commit.
     """
     table = sa.Table(
         LEDGER,
@@ -49,6 +49,8 @@ def ledger_table(dialect: Dialect, schema: str | None) -> sa.Table:
         sa.Column("started_at", sa.Text),
         sa.Column("changes", sa.Text),
         sa.Column("totals", _LONG_TEXT),
+        sa.Column("mark", sa.Text),
+        sa.Column("purged", sa.Text),
         *(sa.Column(f"rows_{name}", sa.BigInteger) for name in _TOTALS),
         schema=schema,
         quote=True,
@@ -77,7 +79,8 @@ def write_ledger(session: Session, before: Sequence[Entry], after: Sequence[Entr
     table = create_or_extend_ledger(session)
     for old, new in zip(before, after, strict=False):
         if old != new:
-            changes = {"status": new.status, "message": new.message}
+            texts = {name: _to_row(new)[name] for name in ("totals", "purged")}
+            changes = {"status": new.status, "message": new.message, **texts}
             session.connection.execute(sa.update(table).where(table.c.sequence == new.sequence).values(changes))
     for entry in after[len(before) :]:
         session.connection.execute(sa.insert(table).values(_to_row(entry)))
@@ -129,13 +132,16 @@ def _to_entry(row: dict[str, Any]) -> Entry:
         row["tables"] = json.loads(row["tables"])
         for name in ("changes", "totals"):
             row[name] = json.loads(row.get(name) or "{}")
-    except (TypeError, ValueError) as error:
+        row["purged"] = json.loads(row.get("purged") or "[]")
+        row["started_at"] = row.get("started_at") or ""
+        row["mark"] = "_load_id" if row.get("mark") is None else row["mark"]
+        return Entry(**row)
+    except (TypeError, ValueError, AttributeError) as error:
         raise LoadError(
             "the history of loads is damaged", f"table {LEDGER}, sequence {row.get('sequence')}", str(error)[:200],
-            "JSON in its columns tables, changes and totals", "mend the row, or restore the table from a copy",
+            "JSON of counts in its columns tables, changes, totals and purged",
+            "mend the row, or restore the table from a copy",
         ) from error  # fmt: skip
-    row["started_at"] = row.get("started_at") or ""
-    return Entry(**row)
 
 
 def _to_row(entry: Entry) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from daskae.faults import crash_point
 from daskae.load.audits import Verdict
 from daskae.load.base import Changes, Load, Rejected, TableParts
 from daskae.load.keys import DUPLICATE_KEY, NULL_KEY, repeated_error, row_error, several_rows_error
-from daskae.load.ledger import Entry, add_entry, naive_utc
+from daskae.load.ledger import Entry, add_entry, completed, naive_utc
 from daskae.load.sql import strategies
 from daskae.load.sql.ahead import ddl_around, require_unique_keys
 from daskae.load.sql.audit import run_checks
@@ -64,6 +64,7 @@ def publish_staged(session: Session, load: Load, staged: Sequence[Staged], start
             counts = {one.name: asdict(one.changes) for one in moved}
             message = "; ".join(verdict.said for verdict in verdicts if verdict.message)
             entry = replace(entry, tables=rows, changes=counts, started_at=started_at, message=message)
+            entry = completed(entry, {one.parts.name: pair.columns for one, pair in zip(staged, pairs, strict=True)})
             write_ledger(session, entries, [*before, entry])
             crash_point(f"{session.dialect.name}.uncommitted")
     except sa.exc.IntegrityError:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import sqlalchemy as sa
 
 from daskae.faults import crash_point
-from daskae.load.ledger import without_names
+from daskae.load.ledger import after_purge
 from daskae.load.purged import CUSTOMER, nothing_loaded
 from daskae.load.sql.dialect import Dialect, Session
 from daskae.load.sql.ledger import read_ledger, write_ledger
@@ -54,7 +54,8 @@ def delete_rows(session: Session, customers: Sequence[str]) -> dict[str, int]:
             for table in tables
         }
         entries = read_ledger(session)
-        write_ledger(session, entries, without_names(entries, customers))
+        taken = {name for name, count in rows.items() if count}
+        write_ledger(session, entries, after_purge(entries, customers, taken))
         crash_point(f"{dialect.name}.unpurged")
     crash_point(f"{dialect.name}.purged")
     if isinstance(dialect, CanErase):

@@ -103,10 +103,10 @@ class SqlSink:
             with self._dialect.publishing() as session:
                 return Purged(delete_rows(session, customers))
 
-    def verify(self, mark: str | None) -> Verified:
+    def verify(self) -> Verified:
         """Compare the tables with the ledger; see :class:`daskae.load.verified.CanVerify`."""
         with self._dialect.translated():
-            return verify(self._dialect, mark)
+            return verify(self._dialect)
 
     def _publish(self, session: Session, load: Load) -> Receipt:
         began, started_at = time.monotonic(), iso_text(datetime.now(UTC))

@@ -1,6 +1,7 @@
 """Measure the tables of a database again, by queries, to compare them with its ledger."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,14 +15,14 @@ from daskae.load.sql.ledger import read_ledger
 from daskae.load.verified import Comparison, Measured, Question, Verified, compare_loads
 
 
-def verify(dialect: Dialect, mark: str | None) -> Verified:
+def verify(dialect: Dialect) -> Verified:
     """See :class:`daskae.load.verified.CanVerify`."""
     with dialect.reading() as session:
         entries = read_ledger(session) if session is not None else []
         if session is None or not entries:
             raise nothing_loaded(dialect.target)
-        found = list(compare_loads(entries, mark, lambda question: _measure(session, mark, question)))
-        crash_point("verify.compared")
+        found = list(compare_loads(entries, partial(_measure, session)))
+        crash_point("verifying.compared")
         if _decisive(read_ledger(session)) != _decisive(entries):
             raise TargetBusyError(
                 "somebody has loaded while the target was looked at", dialect.target, hint="run the same command again"
@@ -38,18 +39,18 @@ def _decisive(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.status != "failed"]
 
 
-def _measure(session: Session, mark: str | None, question: Question) -> Measured | None:
+def _measure(session: Session, question: Question) -> Measured | str:
     dialect, existing = session.dialect, session.dialect.find_table(session, question.table)
     if existing is None:
-        return None
+        return "no such table"
     names = {dialect.fold(column.name): column.name for column in existing.columns}
     wanted = {name: names[dialect.fold(name)] for name in question.columns if dialect.fold(name) in names}
     columns: list[sa.Column[Any]] = [sa.Column(name, quote=True) for name in wanted.values()]
     where: list[sa.ColumnElement[bool]] = []
-    if question.load_id:
-        if mark is None or dialect.fold(mark) not in names:
-            return None
-        own = sa.Column(names[dialect.fold(mark)], sa.Text, quote=True)
+    if question.mark:
+        if dialect.fold(question.mark) not in names:
+            return f"no column {question.mark}"
+        own = sa.Column(names[dialect.fold(question.mark)], sa.Text, quote=True)
         columns, where = [*columns, own], [own == question.load_id]
     table = session.table(existing.name, *columns)
     counts = [sa.func.count(), *(sa.func.count(table.c[name]) for name in wanted.values())]

@@ -10,6 +10,7 @@ replace of a quarter of a million rows take half a minute instead of two seconds
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,17 @@ class DuckdbDialect(FileDialect):
     def __init__(self, url: sa.URL, timeout: float) -> None:
         super().__init__(url, timeout)
         self.compiler: sa.Dialect = DuckdbEngine(paramstyle="qmark")
+
+    def exact_sum(
+        self, session: Session, column: sa.Column[Any], *where: sa.ColumnElement[bool]
+    ) -> Decimal | None:  # fmt: skip
+        """Let DuckDB add up, which does not where the sum has more than 38 digits."""
+        try:
+            return super().exact_sum(session, column, *where)
+        except sa.exc.DBAPIError as error:
+            if "overflow" not in str(error.orig).lower():
+                raise
+            return None
 
     @contextmanager
     def connecting(self) -> Iterator[sa.Connection]:
