@@ -46,6 +46,8 @@ class Options:
         Turns; the fastest run of each contender is shown.
     cpus : int
         Threads or worker processes that each may use.
+    memory : int
+        MiB that each may take: daskae in one process then, of its peers those that keep to a limit; 0 for any.
     dirt : float
         Share of planted defects.
     python : tuple of str
@@ -66,6 +68,7 @@ class Options:
     modes: Annotated[tuple[Mode, ...], Several] = ("cold",)
     repeat: int = 1
     cpus: int = 2
+    memory: int = 0
     dirt: float = 0.005
     python: Annotated[tuple[str, ...], Several] = ()
     work: Path = Path(tempfile.gettempdir()) / "daskae-benchmarks"
@@ -77,7 +80,7 @@ class Options:
 @app.default
 def command(options: Options = Options()) -> int:
     """Run all contenders on every size and kind of input."""
-    contenders = line_up(options.peers, options.python)
+    contenders = line_up(options.peers, options.python, options.memory)
     runs: list[Run] = []
     for rows, kind in product(options.rows, options.format):
         place = options.work.absolute() / f"{kind}-{rows}"

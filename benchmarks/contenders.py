@@ -19,6 +19,8 @@ PEERS = {
     "pyspark": "pyspark",
 }
 """Modules under ``benchmarks.peers`` and the package that each needs."""
+LIMITED = ("duckdb",)
+"""Those that can be told how much memory they may take."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Contender:
     package: str
     python: str = sys.executable
     """Interpreter; a peer may have one of its own, since packages may not go together."""
+    memory: int = 0
+    """MiB that it may take; 0 for any."""
 
     @property
     def is_ours(self) -> bool:
@@ -48,8 +52,11 @@ class Contender:
     def command(self, folder: Path, out: Path, work: Path, cpus: int) -> list[str]:
         """Give the command line of one run."""
         if not self.is_ours:
-            return [self.python, "-m", f"benchmarks.peers.{self.name}", f"{folder}", f"{out}", "--cpus", f"{cpus}"]
+            sizes = ["--cpus", f"{cpus}", "--memory", f"{self.memory}"]
+            return [self.python, "-m", f"benchmarks.peers.{self.name}", f"{folder}", f"{out}", *sizes]
         settings = ["--config", f"{folder / '_settings.toml'}", "--workers", f"{cpus}"]
+        if self.memory:
+            settings += ["--cluster", "inline", "--memory-limit", f"{self.memory}MiB"]
         target = ["--to", f"{out}{os.sep}", "--work-dir", f"{work}", "--quiet", "--json"]
         return [self.python, "-m", JOB, f"{folder}", *settings, *target]
 
@@ -68,18 +75,20 @@ class Contender:
         return None
 
 
-def line_up(peers: Sequence[str], pythons: Sequence[str] = ()) -> list[Contender]:
-    """Give daskae and the named peers; ``pythons`` holds interpreters as ``NAME=PATH``.
+def line_up(peers: Sequence[str], pythons: Sequence[str] = (), memory: int = 0) -> list[Contender]:
+    """Give daskae and the named peers; ``pythons`` holds interpreters as ``NAME=PATH``, ``memory`` a limit in MiB.
 
     Raises
     ------
     ValueError
-        For a peer that there is not, or an interpreter of none that takes part.
+        For a peer that there is not, or that keeps to no limit, or an interpreter of none that takes part.
     """
     chosen = {OURS: Contender(OURS, JOB)}
     for name in dict.fromkeys(peer.replace(".", "_") for peer in peers):
         if name not in PEERS:
             raise ValueError(f"there is no peer {name!r}; choose from {', '.join(PEERS)}")
+        if memory and name not in LIMITED:
+            raise ValueError(f"{name} keeps to no limit of memory; choose from {', '.join(LIMITED)}")
         chosen[name] = Contender(name, PEERS[name])
     for given in pythons:
         name, _, path = given.partition("=")
@@ -87,4 +96,4 @@ def line_up(peers: Sequence[str], pythons: Sequence[str] = ()) -> list[Contender
         if name not in chosen or not path:
             raise ValueError(f"{given!r} names no interpreter of a contender; write pyspark=/opt/venv/bin/python")
         chosen[name] = replace(chosen[name], python=path)
-    return list(chosen.values())
+    return [replace(each, memory=memory) for each in chosen.values()]

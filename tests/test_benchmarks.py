@@ -261,6 +261,11 @@ def test_contenders_are_named_with_their_interpreters() -> None:
     assert line_up(["duckdb"], ["duckdb=/opt/python"])[1].python == "/opt/python"
     with pytest.raises(ValueError, match="there is no peer 'sqlite'"):
         line_up(["sqlite"])
+    with pytest.raises(ValueError, match="polars keeps to no limit"):
+        line_up(["duckdb", "polars"], memory=600)
+    ours, duckdb = (one.command(Path("in"), Path("out"), Path("work"), 2) for one in line_up(["duckdb"], memory=600))
+    assert ours[ours.index("--memory-limit") + 1] == "600MiB"
+    assert duckdb[-2:] == ["--memory", "600"]
     with pytest.raises(ValueError, match="'pyspark=/opt/python' names no interpreter"):
         line_up(["duckdb"], ["pyspark=/opt/python"])
 

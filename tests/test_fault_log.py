@@ -76,7 +76,7 @@ def read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return [[line for line in lines if line["record"] == kind] for kind in ("run", "fault")]  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_each_fault_has_the_verdict_of_its_test(workers: str, inner: pytest.Pytester) -> None:
     result = run_inner(inner, "-n", workers, "--fault-log", "faults.jsonl")
     result.assert_outcomes(passed=4, failed=1, skipped=1, errors=1)
@@ -119,6 +119,7 @@ def test_the_next_run_is_added(inner: pytest.Pytester) -> None:
     assert printed == [line for line in result.outlines if line in printed]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_has_told_what_it_did(inner: pytest.Pytester) -> None:
     inner.makepyfile(
         test_deadly="import os\nfrom tests.fault_log import strike\n"
@@ -129,7 +130,7 @@ def test_a_worker_that_dies_has_told_what_it_did(inner: pytest.Pytester) -> None
     assert (line["kind"], line["where"], line["verdict"]) == ("kill", "in a test", "failed")
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_without_the_option_nothing_is_noted(
     workers: str, inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip

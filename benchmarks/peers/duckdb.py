@@ -1,5 +1,7 @@
 """The job in DuckDB: SQL from the CSV reader with its rejects tables to COPY."""
 
+from typing import Any
+
 import duckdb
 
 from benchmarks.peers.interface import AMOUNT, CHURN_DAYS, COLUMNS, DATE_FORMAT, QUANTITY, RULES, Result, Task, main
@@ -127,7 +129,10 @@ def rejected_by_rule(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 def run(task: Task) -> Result:
     """Do the job."""
-    connection = duckdb.connect(config={"threads": task.cpus, "temp_directory": str(task.out / "spill")})
+    settings: dict[str, Any] = {"threads": task.cpus, "temp_directory": str(task.out / "spill")}
+    if task.memory:
+        settings["memory_limit"] = f"{task.memory}MiB"
+    connection = duckdb.connect(config=settings)
     connection.execute(PARSED + source(task))
     connection.execute(DUPLICATES)
     connection.execute(f"CREATE TABLE rejected AS {REJECTED_CELLS} {REJECTED_LINES if task.is_csv else ''}")

@@ -36,6 +36,8 @@ class Task:
     """Input files in the order that decides which of two equal rows is the first."""
     out: Path
     cpus: int
+    memory: int = 0
+    """MiB that may be taken; 0 for any."""
 
     @property
     def is_csv(self) -> bool:
@@ -101,8 +103,9 @@ def main(run: Callable[[Task], Result]) -> None:
     parser.add_argument("input", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory", type=int, default=0)
     given = parser.parse_args()
-    task = Task(input_files(given.input.absolute()), given.out.absolute(), given.cpus)
+    task = Task(input_files(given.input.absolute()), given.out.absolute(), given.cpus, given.memory)
     task.out.mkdir(parents=True, exist_ok=True)
     json.dump(run(task).document(), sys.stdout)
     print()

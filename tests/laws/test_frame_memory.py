@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from daskae.aggregate.aggregation import FrameMetric
 from tests.laws.limited import events_of, peaks_of, projected_by, write_small
@@ -55,6 +56,7 @@ def test_a_customer_who_does_not_fit_is_refused_with_all_terms(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_customers_who_fit_are_taken_some_at_a_time_below_the_limit(tmp_path: Path) -> None:
     """All together they would not fit."""
     inputs = write_orders(tmp_path / "in", 700_000, 70_000)

@@ -9,7 +9,7 @@ from tests.laws.limited import events_of, peaks_of, projected_by
 from tests.laws.plans import random_plan
 from tests.support import Child
 
-FEW = 4
+FEW = 2
 SEEDS = [*range(FEW), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FEW, 100))]
 
 

@@ -25,7 +25,7 @@ def quarantined(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.glob("work/runs/*/quarantine/*/*.parquet"))]
 
 
-@pytest.mark.parametrize("most", [1, 700, 2000])
+@pytest.mark.parametrize("most", [pytest.param(1, marks=pytest.mark.slow), 700, 2000])
 def test_what_is_held_at_once_does_not_show(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 1 there are more stretches of the input than a file has slots."""
     inputs = write_repeated(tmp_path / "in", 12)
