@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -126,6 +127,45 @@ def watched(
         # PyMySQL would still look for rows on a connection that is closed, when it forgets their result, and complain.
         if getattr(plain, "_sock", plain) is None and getattr(plain, "_result", None) is not None:
             plain._result.unbuffered_active = False
+
+
+def first_connection(engine: Any, place: str, timeout: float, kind: type[DaskaeError] = TargetLostError) -> Any:
+    """Connect; what SQLAlchemy asks the server at first must be answered in time, too.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        With :func:`first_limits`; with a driver that has none it connects as long as that takes.
+    place, timeout, kind
+        See :func:`cut_when_silent`.
+
+    Returns
+    -------
+    sqlalchemy.Connection
+
+    Raises
+    ------
+    DaskaeError
+        Of that kind, when there is no answer.
+    """
+    if engine.dialect.driver not in _LIMITS:
+        return engine.connect()
+    found: Future[Any] = Future()
+
+    def connect() -> None:
+        try:
+            found.set_result(engine.connect())
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=connect, name="database-connect", daemon=True).start()
+    seconds = 1.5 * patience(timeout)  # so that the driver, which has waited as long as it may, says so itself
+    try:
+        return found.result(seconds)
+    except TimeoutError:
+        if found.done():
+            raise
+        raise kind(SILENT, place, f"no answer to the first questions in {seconds:g} s", hint=LOOK) from None
 
 
 def first_limits(url: Any, timeout: float) -> dict[str, int]:

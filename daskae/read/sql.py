@@ -22,7 +22,7 @@ from daskae.config import InputSettings
 from daskae.errors import InputError, InputLostError, SettingsError
 from daskae.partition import Segment
 from daskae.read.parquet import as_json
-from daskae.silence import LOOK, SILENT, first_limits, patience, watched
+from daskae.silence import LOOK, SILENT, first_connection, first_limits, patience, watched
 
 BATCH_ROWS = 50_000
 ROW_BYTES = 100
@@ -181,7 +181,8 @@ def _engine(url: str, shown: str) -> sa.Engine:
 def _connection(engine: sa.Engine, shown: str) -> sa.Connection:
     began = time.monotonic()
     try:
-        return engine.connect()
+        connection: sa.Connection = first_connection(engine, shown, PATIENCE_SECONDS, InputLostError)
+        return connection
     except sa.exc.SQLAlchemyError as error:
         got = str(error.__cause__ or error)[:200]
         if time.monotonic() - began > 0.9 * patience(PATIENCE_SECONDS):

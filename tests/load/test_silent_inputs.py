@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from daskae import silence
 from daskae.config import InputSettings
@@ -80,6 +82,22 @@ def segments(scene: Scene, query: str) -> list[Segment]:
 def test_silence_from_the_beginning(scene: Scene) -> None:
     scene.silence.open()
     assert_told(scene, lambda: segments(scene, "SELECT 1 AS n"))
+
+
+@pytest.mark.parametrize("server_here", ["postgresql"], indirect=True)
+def test_silence_at_the_first_questions(scene: Scene) -> None:
+    """SQLAlchemy asks for the version and more, before anybody can watch the connection."""
+
+    def creator() -> psycopg.Connection[tuple[object, ...]]:
+        plain = psycopg.connect(scene.plain_url.replace("+psycopg:", ":"))
+        scene.silence.open()
+        return plain
+
+    engine = sa.create_engine(scene.plain_url, creator=creator, poolclass=sa.NullPool)
+    began = time.monotonic()
+    with pytest.raises(InputLostError, match=r"the database does not answer(.|\n)*first questions"):
+        silence.first_connection(engine, "here", PATIENCE, InputLostError)
+    assert time.monotonic() - began < BOUND
 
 
 def test_silence_in_the_middle_of_a_statement(scene: Scene) -> None:

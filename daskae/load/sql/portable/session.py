@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from daskae.errors import LoadError
 from daskae.load.failures import mask_secrets, translated
-from daskae.silence import first_limits, watched
+from daskae.silence import first_connection, first_limits, watched
 
 _RULE = (
     "a rule of the database refuses the rows",
@@ -26,7 +26,7 @@ def connect(url: sa.URL, target: str, timeout: float) -> Iterator[sa.Connection]
     """Open a connection; what is done outside of :func:`transaction` is committed by the next one."""
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=first_limits(url, timeout))
     try:
-        connection = engine.connect()
+        connection = first_connection(engine, target, timeout)
         # Closing the connection says something to the server, too.
         with watched(engine, connection, target, timeout), connection:
             yield connection

@@ -19,6 +19,7 @@ from daskae.silence import (
     PROBES,
     UNSENT_SECONDS,
     cut_when_silent,
+    first_connection,
     patience,
 )
 
@@ -60,8 +61,8 @@ def connect(url: sa.URL, schema: str, timeout: float) -> Iterator[sa.Connection]
     arguments = {"connect_timeout": max(2, round(timeout)), "client_encoding": "utf8", **_KEEPALIVE}
     engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
     try:
-        connection = engine.connect()
         target = mask_secrets(url.set(drivername="postgresql").render_as_string(hide_password=True))
+        connection: sa.Connection = first_connection(engine, target, timeout)
         descriptor, answers = driver(connection).fileno(), partial(_answers, engine, arguments, timeout)
         # Closing the connection says something to the server, too.
         with cut_when_silent(descriptor, answers, target, timeout), connection:
