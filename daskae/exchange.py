@@ -225,9 +225,10 @@ def _require_same(folder: Path, mine: dict[str, Any], winner: dict[str, Any]) ->
     """
     one, other = (json.loads(json.dumps(manifest)) for manifest in (mine, winner))
     differing = [name for name, value in one.items() if _is_count(value) and other.get(name) != value]
-    (names, sums), (other_names, other_sums) = _files_of(one), _files_of(other)
-    if names == other_names:
-        differing += [name for (name, _), mine, its in zip(names, sums, other_sums, strict=True) if mine != its]
+    files, sums = _files_of(one)
+    other_files, other_sums = _files_of(other)
+    if files == other_files:
+        differing += [name for (name, _), *pair in zip(files, sums, other_sums, strict=True) if pair[0] != pair[1]]
     if differing:
         raise DaskaeError(
             "a task gave another result when it was run again", str(folder), f"another value of {differing[0]}",

@@ -15,11 +15,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskae import __version__
 from daskae.allocators import keep_what_is_loaded, start_without_collections, tune_allocators
-from jobs.frame import GO_ON, call, ended, say, style
+from jobs.command import GO_ON, call, ended, new_app, say, style
 
 if TYPE_CHECKING:
     from daskae.aggregate.aggregation import Metric
@@ -61,12 +60,7 @@ def main(
     int
         The exit code.
     """
-    app = App(
-        name="customer_metrics",
-        help=f"{__doc__.splitlines()[0] if __doc__ else ''}\n\n{_EPILOGUE}",
-        version=__version__,
-        usage="Usage: python -m jobs.customer_metrics INPUT... [OPTIONS]",
-    )
+    app = new_app("customer_metrics", __doc__, "INPUT... [OPTIONS]", _EPILOGUE)
 
     @app.default
     def command(

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from daskae import __version__
 from daskae.units import format_count
-from jobs.frame import call, ended, say
+from jobs.command import call, ended, new_app, say
 
 if TYPE_CHECKING:
     from daskae.load.history import LoadLine
@@ -41,12 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    app = App(
-        name="history",
-        help=__doc__.splitlines()[0] if __doc__ else "",
-        version=__version__,
-        usage="Usage: python -m jobs.history [RULE] [OPTIONS]",
-    )
+    app = new_app("history", __doc__, "[RULE] [OPTIONS]")
 
     @app.default
     def command(

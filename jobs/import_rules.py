@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from daskae.errors import SettingsError
-from jobs.frame import call, ended
+from jobs.command import call, ended
 
 app = App(name="import_rules", version_flags=[], help_format="plaintext")
 

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskae import __version__
 from daskae.allocators import tune_allocators
-from jobs.frame import GO_ON, call, ended, style
+from jobs.command import GO_ON, call, ended, new_app, style
 
 if TYPE_CHECKING:
     from daskae.config import Settings
@@ -38,12 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    app = App(
-        name="profile_input",
-        help=f"{__doc__.splitlines()[0] if __doc__ else ''}\n\n{_EPILOGUE}",
-        version=__version__,
-        usage="Usage: python -m jobs.profile_input INPUT... [OPTIONS]",
-    )
+    app = new_app("profile_input", __doc__, "INPUT... [OPTIONS]", _EPILOGUE)
 
     @app.default
     def command(

@@ -14,12 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskae import __version__
 from daskae.masking import mask_secrets
 from daskae.units import format_count
-from jobs.frame import call, ended, say
+from jobs.command import call, ended, new_app, say
 
 if TYPE_CHECKING:
     from daskae.run.purge import PurgeOutcome
@@ -44,12 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    app = App(
-        name="purge",
-        help=__doc__.splitlines()[0] if __doc__ else "",
-        version=__version__,
-        usage="Usage: python -m jobs.purge CUSTOMER_ID... --to TARGET [OPTIONS]",
-    )
+    app = new_app("purge", __doc__, "CUSTOMER_ID... --to TARGET [OPTIONS]")
 
     @app.default
     def command(

@@ -21,7 +21,7 @@ from cyclopts import App, Parameter
 from daskae import __version__
 from daskae.allocators import tune_allocators
 from daskae.errors import SettingsError
-from jobs.frame import GO_ON, call, ended, style
+from jobs.command import GO_ON, call, ended, style
 
 if TYPE_CHECKING:
     from daskae.config import Settings

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskae import __version__
 from daskae.errors import GateError
 from daskae.units import format_count
-from jobs.frame import call, ended, say
+from jobs.command import call, ended, new_app, say
 
 if TYPE_CHECKING:
     from daskae.load.verified import Comparison, Verified
@@ -38,12 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    app = App(
-        name="verify",
-        help=__doc__.splitlines()[0] if __doc__ else "",
-        version=__version__,
-        usage="Usage: python -m jobs.verify --to TARGET [OPTIONS]",
-    )
+    app = new_app("verify", __doc__, "--to TARGET [OPTIONS]")
 
     @app.default
     def command(

@@ -63,10 +63,9 @@ L3: dict[str, set[str]] = {
     "run.dry": {*_ALL_BELOW, *L4, "stages", "run", "run.job"},
 }
 L5: dict[str, set[str]] = {
-    "jobs.frame": {"errors", "run"},
+    "jobs.command": {"__init__", "errors", "run"},
     "jobs.customer_metrics": {
-        "jobs.frame",
-        "__init__",
+        "jobs.command",
         "errors",
         "allocators",
         "config",
@@ -82,10 +81,10 @@ L5: dict[str, set[str]] = {
         "transform",
         "validate",
     },
-    "jobs.history": {"jobs.frame", "__init__", "errors", "units", "run", "load"},
+    "jobs.history": {"jobs.command", "errors", "units", "run", "load"},
     "jobs.generate_orders": {"__init__", "errors", "units", "synthetic"},
     "jobs.quarantine": {
-        "jobs.frame",
+        "jobs.command",
         "__init__",
         "errors",
         "allocators",
@@ -95,12 +94,11 @@ L5: dict[str, set[str]] = {
         "run",
         "run.job",
     },
-    "jobs.purge": {"jobs.frame", "__init__", "errors", "masking", "units", "config", "run"},
-    "jobs.verify": {"jobs.frame", "__init__", "errors", "units", "config", "load"},
-    "jobs.import_rules": {"jobs.frame", "errors", "config", "interop"},
+    "jobs.purge": {"jobs.command", "errors", "masking", "units", "config", "run"},
+    "jobs.verify": {"jobs.command", "errors", "units", "config", "load"},
+    "jobs.import_rules": {"jobs.command", "errors", "config", "interop"},
     "jobs.profile_input": {
-        "jobs.frame",
-        "__init__",
+        "jobs.command",
         "errors",
         "allocators",
         "config",
@@ -137,7 +135,7 @@ PLACES = {
     "fsspec": {"read", "load"},
     "cyclopts": {
         "jobs.customer_metrics",
-        "jobs.frame",
+        "jobs.command",
         "jobs.history",
         "jobs.generate_orders",
         "jobs.profile_input",

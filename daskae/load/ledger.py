@@ -57,7 +57,6 @@ class Entry:
     started_at: str = ""
     changes: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows inserted, updated and so on, by table; see :class:`daskae.load.base.Changes`."""
-
     totals: dict[str, dict[str, ColumnTotal]] = field(default_factory=dict)
     """By table and column, while the entry is published, of the rows that a replace or an append brought, if all of
     them went in; see :class:`~daskae.load.base.TableParts`."""

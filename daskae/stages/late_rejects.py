@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from daskae.arrow import to_array
+from daskae.arrow import gathered, to_array
 from daskae.batch import RawRows, RowNumbers
 from daskae.budget import checkpoint
 from daskae.exchange import SLOTS, ExchangeWriter, read_frame, read_slots
@@ -89,7 +89,7 @@ class LateRejects:
         starts, end = np.array([first for first, _ in stretches]), stretches[-1][1]
         with ExchangeWriter(self.folder, "late-dealt", SLOTS) as writer:
             try:
-                for table in _gathered(_inside(self._tables(), starts[0], end)):
+                for table in gathered(_inside(self._tables(), starts[0], end), MOST_ROWS):
                     stretch = np.searchsorted(starts, _numbers(table), side="right") - 1
                     writer.append(pl.DataFrame(pl.from_arrow(table)), stretch.astype(np.uint16))
                     checkpoint()
@@ -117,20 +117,6 @@ def _inside(tables: Iterable[pa.Table], first: int, last: int) -> Iterator[pa.Ta
     for table in tables:
         seq = _numbers(table)
         yield table.filter(to_array((seq >= first) & (seq < last)))
-
-
-def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Put tables together until they have ``MOST_ROWS`` rows, which are written at once."""
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        held.append(table)
-        rows += table.num_rows
-        if rows >= MOST_ROWS:
-            yield pa.concat_tables(held)
-            held, rows = [], 0
-    if rows:
-        yield pa.concat_tables(held)
 
 
 def late_tables(files: Sequence[Path], part: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -14,6 +14,7 @@ from daskae.aggregate.aggregation import CUSTOMER, chunk
 from daskae.aggregate.cohort import Cell, bucket_cells
 from daskae.aggregate.customer import RANKED, require_in_range
 from daskae.aggregate.orders import lines_to_orders
+from daskae.arrow import gathered
 from daskae.budget import checkpoint
 from daskae.exchange import read_slots
 from daskae.hashing import hash_text
@@ -191,24 +192,10 @@ def named_rows(lines: pl.DataFrame, tables: Iterable[pa.Table]) -> pl.Series:
     """Whether a row is named in tables of (part, seq)."""
     key = (pl.col("part").cast(pl.UInt64) * 2**32 + pl.col("seq")).alias("key")
     result = pl.repeat(False, lines.height, dtype=pl.Boolean, eager=True)
-    for named in _grouped(tables):
+    for named in gathered(tables, _NAMED_AT_ONCE):
         keys = pl.DataFrame(pl.from_arrow(named)).select(key).to_series()
         result |= lines.select(key.is_in(keys.implode())).to_series()
     return result
-
-
-def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Put small tables together."""
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        held.append(table)
-        rows += table.num_rows
-        if rows >= _NAMED_AT_ONCE:
-            yield pa.concat_tables(held)
-            held, rows = [], 0
-    if held:
-        yield pa.concat_tables(held)
 
 
 def _number_customers(lines: pl.DataFrame, names: pl.Series) -> tuple[pl.DataFrame, pl.Series]:

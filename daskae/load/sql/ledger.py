@@ -79,8 +79,8 @@ def write_ledger(session: Session, before: Sequence[Entry], after: Sequence[Entr
     table = create_or_extend_ledger(session)
     for old, new in zip(before, after, strict=False):
         if old != new:
-            texts = {name: _to_row(new)[name] for name in ("totals", "purged")}
-            changes = {"status": new.status, "message": new.message, **texts}
+            row = _to_row(new)
+            changes = {name: row[name] for name in ("status", "message", "totals", "purged")}
             session.connection.execute(sa.update(table).where(table.c.sequence == new.sequence).values(changes))
     for entry in after[len(before) :]:
         session.connection.execute(sa.insert(table).values(_to_row(entry)))

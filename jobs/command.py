@@ -10,10 +10,28 @@ from typing import Any
 
 from cyclopts import App, CycloptsError
 
+from daskae import __version__
 from daskae.errors import DaskaeError
 
 GO_ON = "finished parts are kept, run the same command again to go on"
 """What is said of commands that keep what they have done, after "interrupted"."""
+
+
+def new_app(name: str, text: str | None, usage: str, more: str = "") -> App:
+    """Return a command without functions.
+
+    Parameters
+    ----------
+    name : str
+    text : str or None
+        Of the module; its first line is the help.
+    usage : str
+        What comes behind the command's name.
+    more : str
+        Further help, below that line.
+    """
+    words = "\n\n".join(part for part in ((text or "").partition("\n")[0], more) if part)
+    return App(name=name, help=words, version=__version__, usage=f"Usage: python -m jobs.{name} {usage}")
 
 
 def call(app: App, argv: Sequence[str] | None) -> int:
